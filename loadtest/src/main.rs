@@ -1,0 +1,2 @@
+//! The Heronry broker.
+fn main() {}
