@@ -1,0 +1,14 @@
+//! Generates Rust from `heronry/v1/*.proto`. protox is a compiler in Rust: no `protoc` needs to be installed.
+
+use std::error::Error;
+
+const FILES: [&str; 3] = ["heronry/v1/log.proto", "heronry/v1/raft.proto", "heronry/v1/admin.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for file in FILES {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(FILES, ["."])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}
