@@ -1,2 +1,3 @@
 //! The Heronry broker.
+
 fn main() {}

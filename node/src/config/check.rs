@@ -1,0 +1,112 @@
+//! What types cannot say: keys that must fit each other, and keys that ask for what this version cannot do.
+
+use super::{ConfigError, Loaded, Mechanism, Role};
+
+/// Refuses values that do not make sense alone or together.
+pub(super) fn values(loaded: &Loaded) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    let refuse = |key: &str, problem: String| {
+        Err(ConfigError::Value {
+            key: key.to_owned(),
+            problem,
+            origin: loaded.source(key),
+        })
+    };
+
+    if config.domains.is_empty() {
+        return refuse("domains", "is empty: name at least one domain".to_owned());
+    }
+    for (index, domain) in config.domains.iter().enumerate() {
+        if config.domains[..index].contains(domain) {
+            return refuse("domains", format!("names `{domain}` twice"));
+        }
+    }
+    if config.roles.is_empty() {
+        return refuse("roles", "is empty: a cluster node is `edge`, `core` or both".to_owned());
+    }
+    if config.auth.mechanisms.is_empty() {
+        return refuse("auth.mechanisms", "is empty: nobody could log in".to_owned());
+    }
+    match (&config.tls.certificate, &config.tls.key) {
+        (Some(_), None) => return refuse("tls.certificate", "has no key: set `tls.key` too".to_owned()),
+        (None, Some(_)) => return refuse("tls.key", "has no certificate: set `tls.certificate` too".to_owned()),
+        _ => {}
+    }
+
+    let limits = &config.limits;
+    let ladder = [
+        (
+            "limits.before_auth.stanza_bytes_max",
+            limits.before_auth.stanza_bytes_max,
+        ),
+        ("limits.stanza_bytes_max", limits.stanza_bytes_max),
+        ("limits.frame_bytes_max", limits.frame_bytes_max),
+        ("limits.entry_bytes_max", limits.entry_bytes_max),
+    ];
+    for pair in ladder.windows(2) {
+        let [(small, small_bytes), (large, large_bytes)] = [pair[0], pair[1]];
+        if small_bytes >= large_bytes {
+            let problem = format!("must be smaller than `{large}` ({small_bytes} bytes against {large_bytes})");
+            return refuse(small, problem);
+        }
+    }
+    // RFC 6120 §13.12: "the server MUST NOT enforce a limit smaller than 10,000 bytes".
+    if limits.before_auth.stanza_bytes_max < 10_000 {
+        return refuse(
+            "limits.before_auth.stanza_bytes_max",
+            "must be at least 10000 bytes (RFC 6120 §13.12)".to_owned(),
+        );
+    }
+    if limits.shutdown_timeout > std::time::Duration::from_secs(10) {
+        return refuse("limits.shutdown_timeout", "must be at most 10s".to_owned());
+    }
+    Ok(())
+}
+
+/// Refuses what is written correctly and asks for something that does not exist yet: ignoring it would be worse.
+pub(super) fn runnable(loaded: &Loaded) -> Result<(), ConfigError> {
+    let config = &loaded.config;
+    let peer = &config.peer;
+    let cluster = "needs a cluster of several nodes, which this version does not have: remove it";
+    let asked = [
+        (
+            !config.roles.contains(&Role::Core),
+            "roles",
+            "has no `core`: this version runs both roles in one process",
+        ),
+        (
+            !config.roles.contains(&Role::Edge),
+            "roles",
+            "has no `edge`: this version runs both roles in one process",
+        ),
+        (
+            config.auth.registration,
+            "auth.registration",
+            "needs in-band registration, which this version does not have: use `heronry user add`",
+        ),
+        (
+            !config.auth.admins.is_empty(),
+            "auth.admins",
+            "needs administration over XMPP, which this version does not have: use the command line",
+        ),
+        (
+            config.auth.mechanisms == [Mechanism::Plain] && !config.tls.required,
+            "auth.mechanisms",
+            "offers PLAIN alone, which is never offered without TLS: set `tls.required = true` or add a SCRAM mechanism",
+        ),
+        (!peer.seeds.is_empty(), "peer.seeds", cluster),
+        (peer.bootstrap.is_some(), "peer.bootstrap", cluster),
+        (peer.listen.is_some(), "peer.listen", cluster),
+        (peer.advertise.is_some(), "peer.advertise", cluster),
+        (peer.certificate.is_some(), "peer.certificate", cluster),
+        (peer.key.is_some(), "peer.key", cluster),
+    ];
+    match asked.into_iter().find(|(asked, ..)| *asked) {
+        None => Ok(()),
+        Some((_, key, problem)) => Err(ConfigError::Value {
+            key: key.to_owned(),
+            problem: problem.to_owned(),
+            origin: loaded.source(key),
+        }),
+    }
+}

@@ -1,0 +1,247 @@
+//! Configuration: every key with its type, default and doc, and where its value came from.
+//!
+//! The structs below are the only place that names a key. [`keys`] reads names, docs, defaults and expected types out of
+//! their schema; loading, `heronry config show` and `docs/configuration.md` are computed from that list.
+//!
+//! Precedence: flag, then environment, then file, then default. An unknown key is an error in each of them.
+
+mod check;
+pub mod keys;
+mod limits;
+mod load;
+mod show;
+mod units;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    limits::{BeforeAuth, Limits, Rate},
+    load::{ConfigError, Loaded, Source, Sources},
+    show::{markdown, toml},
+};
+
+/// All of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The domains served: the part of an address after the `@`. The first is the default.
+    #[schemars(with = "Vec<units::Domain>")]
+    pub domains: Vec<String>,
+    /// What this cluster node does: `edge` holds sockets, `core` holds shards.
+    pub roles: Vec<Role>,
+    /// `[edge]`
+    pub edge: Edge,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[peer]`
+    pub peer: Peer,
+    /// `[storage]`
+    pub storage: Storage,
+    /// `[limits]`
+    pub limits: Limits,
+}
+
+/// A role of a cluster node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum Role {
+    /// Holds sockets: listeners, TLS, framing, authentication.
+    Edge,
+    /// Holds shards: accounts, storage, Raft.
+    Core,
+}
+
+/// `[edge]`: the sockets of clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Edge {
+    /// Where clients connect, starting in the clear and upgrading with STARTTLS (RFC 6120 §5). An address or a list; an
+    /// empty list opens none.
+    #[schemars(with = "Vec<units::Address>")]
+    pub c2s: Vec<SocketAddr>,
+    /// Where clients connect with TLS from the first byte (XEP-0368). An address or a list; an empty list opens none.
+    #[schemars(with = "Vec<units::Address>")]
+    pub c2s_tls: Vec<SocketAddr>,
+}
+
+/// `[tls]`: encryption of client connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// Whether clients must use TLS before they authenticate.
+    pub required: bool,
+    /// File with the certificate chain (PEM), the server's own certificate first. Without it the broker signs one itself
+    /// and keeps it in the data directory, which is good for trying out and nothing else.
+    #[schemars(with = "Option<units::Path>")]
+    pub certificate: Option<PathBuf>,
+    /// File with the private key (PEM) of `certificate`.
+    #[schemars(with = "Option<units::Path>")]
+    pub key: Option<PathBuf>,
+}
+
+/// `[auth]`: who may log in, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// SASL mechanisms offered. `PLAIN` is offered inside TLS only; SCRAM is also offered without TLS when `tls.required` is
+    /// `false`. New accounts get keys for every SCRAM mechanism listed here.
+    pub mechanisms: Vec<Mechanism>,
+    /// Whether anybody may make an account (XEP-0077).
+    pub registration: bool,
+    /// Accounts that may administer the broker over XMPP.
+    #[schemars(with = "Vec<units::BareJid>")]
+    pub admins: Vec<String>,
+}
+
+/// A SASL mechanism.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Mechanism {
+    /// RFC 7677's pattern with SHA-512.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+    /// RFC 7677.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// RFC 5802.
+    #[serde(rename = "SCRAM-SHA-1")]
+    ScramSha1,
+    /// RFC 4616.
+    #[serde(rename = "PLAIN")]
+    Plain,
+}
+
+/// `[admin]`: the port for operators: health, metrics, and the Admin service that the command line uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Where `/healthz`, `/readyz`, `/metrics` and the Admin service are. The first two and `/metrics` need no token.
+    #[schemars(with = "units::Address")]
+    pub listen: SocketAddr,
+    /// DNS names by which this port may be addressed, besides `localhost` and every IP address. A request whose `Host` is
+    /// another name is refused, so that a web page cannot reach the port through a name of its own.
+    pub hosts: Vec<String>,
+}
+
+/// `[peer]`: the connections between cluster nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Peer {
+    /// Where other cluster nodes connect.
+    #[schemars(with = "Option<units::Address>")]
+    pub listen: Option<SocketAddr>,
+    /// The address that other cluster nodes are told: a name or an IP address, with a port.
+    pub advertise: Option<String>,
+    /// Members to ask for admission. A node without seeds founds a cluster alone; a node with seeds never does.
+    pub seeds: Vec<String>,
+    /// Found a cluster together once this many nodes with empty disks have met.
+    pub bootstrap: Option<u16>,
+    /// File with the certificate chain (PEM) shown to other cluster nodes.
+    #[schemars(with = "Option<units::Path>")]
+    pub certificate: Option<PathBuf>,
+    /// File with the private key (PEM) of `certificate`.
+    #[schemars(with = "Option<units::Path>")]
+    pub key: Option<PathBuf>,
+}
+
+/// `[storage]`: what survives a crash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Storage {
+    /// The data directory. One process at a time uses it.
+    #[schemars(with = "units::Path")]
+    pub data: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            domains: vec!["localhost".to_owned()],
+            roles: vec![Role::Edge, Role::Core],
+            edge: Edge::default(),
+            tls: Tls::default(),
+            auth: Auth::default(),
+            admin: Admin::default(),
+            peer: Peer::default(),
+            storage: Storage::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Edge {
+    fn default() -> Self {
+        let any = std::net::Ipv4Addr::UNSPECIFIED;
+        Self {
+            c2s: vec![(any, 5222).into()],
+            c2s_tls: vec![(any, 5223).into()],
+        }
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            required: true,
+            certificate: None,
+            key: None,
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        use Mechanism::{Plain, ScramSha1, ScramSha256, ScramSha512};
+        Self {
+            mechanisms: vec![ScramSha512, ScramSha256, ScramSha1, Plain],
+            registration: false,
+            admins: Vec::new(),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: (std::net::Ipv4Addr::LOCALHOST, 5280).into(),
+            hosts: Vec::new(),
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("./heronry-data"),
+        }
+    }
+}
+
+impl Config {
+    /// The address a client on this machine uses for the admin port: an unspecified address means loopback.
+    pub fn admin_address(&self) -> SocketAddr {
+        let mut address = self.admin.listen;
+        match address {
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(std::net::Ipv4Addr::LOCALHOST.into()),
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(std::net::Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        address
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.storage.data
+    }
+}

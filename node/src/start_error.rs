@@ -1,0 +1,98 @@
+//! Why a broker does not start, as the exit codes that scripts rely on.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use crate::config::ConfigError;
+
+/// Why a broker does not start. Each is one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration is wrong, or asks for what does not exist.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The lock of the data directory is taken.
+    #[error("another process uses the data directory {}: stop it, or name another one with --data DIR", data.display())]
+    DataInUse {
+        /// The data directory.
+        data: PathBuf,
+    },
+    /// What is on the disk is not what was written.
+    #[error("the store in {} is damaged ({problem}): restore a backup, or start with an empty data directory", data.display())]
+    StoreCorrupt {
+        /// The data directory.
+        data: PathBuf,
+        /// What was found.
+        problem: String,
+    },
+    /// The store's format is newer than this program.
+    #[error("the store in {} has format {found}, this program reads up to {supported}: start the newer heronry that wrote it", data.display())]
+    StoreNewer {
+        /// The data directory.
+        data: PathBuf,
+        /// The store's format.
+        found: u32,
+        /// The newest this program reads.
+        supported: u32,
+    },
+    /// No space left.
+    #[error("the disk of {} is full: make room, or name another data directory with --data DIR", data.display())]
+    DiskFull {
+        /// The data directory.
+        data: PathBuf,
+    },
+    /// The data directory cannot be made, read or written.
+    #[error("the data directory {} cannot be used ({error}): name one that can be written with --data DIR", data.display())]
+    DataUnusable {
+        /// The data directory.
+        data: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A listener cannot be opened.
+    #[error(
+        "cannot listen on {address} ({error}): set `{key}` to a free address, for example with --set {key}=IP:PORT"
+    )]
+    Listen {
+        /// The key that names the address.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// Certificate or key cannot be used.
+    #[error("{0}")]
+    Tls(String),
+    /// Everything else, as a sentence.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl StartError {
+    /// The process's exit code; the table is in the README.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Config(_) => 2,
+            Self::DataInUse { .. } => 3,
+            Self::StoreCorrupt { .. } => 4,
+            Self::StoreNewer { .. } => 5,
+            Self::DiskFull { .. } => 6,
+            Self::Listen { .. } => 7,
+            Self::Tls(_) => 8,
+            Self::DataUnusable { .. } => 9,
+        }
+    }
+
+    /// An input/output error of the data directory: a full disk is told apart.
+    pub fn data(data: impl Into<PathBuf>, error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { data: data.into() },
+            _ => Self::DataUnusable {
+                data: data.into(),
+                error,
+            },
+        }
+    }
+}
