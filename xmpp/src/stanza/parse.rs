@@ -1,0 +1,184 @@
+//! A top-level element of a stream: checked completely, its header read.
+
+use bytes::Bytes;
+
+use super::{IqType, Kind, MessageType, Payload, PresenceType, Stanza, StanzaError};
+use crate::jid::Jid;
+use crate::xml::reader::{Event, RawAttribute, Reader};
+use crate::xml::{CLIENT, Element, Limits, SERVER, StreamPrefixes, XML, XmlError};
+
+/// What a top-level element is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A stanza.
+    Stanza(Stanza),
+    /// A stanza that cannot be processed, which its sender is to be told: [`Stanza::error`] of `head` makes the answer, if
+    /// there may be one.
+    Refused {
+        /// The stanza as far as it was understood: without a `to` that is no address; an iq of no known type is a `set`.
+        head: Stanza,
+        /// What is wrong with it.
+        error: StanzaError,
+    },
+    /// An element in neither content namespace: SASL, stream management and the like, or something unknown.
+    Other(Element),
+}
+
+impl Stanza {
+    /// Reads a [`Frame::Element`](crate::xml::Frame). Everything in it is checked; nothing of the body is kept but its bytes.
+    ///
+    /// # Errors
+    /// What the stream ends with. Beyond what any XML can fail with: `invalid-namespace` for a stanza of another content
+    /// namespace, `unsupported-stanza-type` for an element in the content namespace that is no stanza, `bad-namespace-prefix`
+    /// for a content namespace with a prefix, `invalid-from` for a `from` that is no address.
+    pub fn parse(frame: Bytes, limits: &Limits, scope: &StreamPrefixes) -> Result<Parsed, XmlError> {
+        let mut reader = Reader::new(&frame, limits, Some(scope))?;
+        if !matches!(reader.next()?, Event::Start) {
+            return Err(XmlError::NotWellFormed("no element"));
+        }
+        match reader.ns() {
+            ns if ns == scope.content() => {}
+            CLIENT | SERVER => return Err(XmlError::InvalidNamespace("stanza is in another content namespace")),
+            _ => return Element::read_whole(reader).map(Parsed::Other),
+        }
+        let mut head = Head::read(&reader)?;
+        let body_at = if reader.is_empty_tag() {
+            frame.len()
+        } else {
+            reader.position()
+        };
+        let children = skim(&mut reader, scope.content())?;
+        // RFC 6120 §4.8.5: what only the stream header declares must be declared where the stanza goes.
+        for (prefix, ns) in reader.borrowed() {
+            head.declare(prefix, ns);
+        }
+        let body = frame.slice(body_at..);
+        Ok(head.finish(children, body))
+    }
+}
+
+/// Reads to the end of the document; says what the root's first child is and how many there are.
+fn skim(reader: &mut Reader<'_>, content: &str) -> Result<(Option<Payload>, usize), XmlError> {
+    let (mut first, mut count) = (None, 0);
+    loop {
+        match reader.next()? {
+            Event::Start if reader.depth() == 2 => {
+                count += 1;
+                // A stanza means the same on either kind of stream (RFC 6120 §4.8.3), so its own namespace has one name here.
+                let ns = if reader.ns() == content { CLIENT } else { reader.ns() };
+                first.get_or_insert_with(|| Payload {
+                    name: reader.name().into(),
+                    ns: ns.into(),
+                });
+            }
+            Event::Eof => return Ok((first, count)),
+            _ => {}
+        }
+    }
+}
+
+/// A start tag, with what is wrong in it although the stream may go on.
+struct Head {
+    stanza: Stanza,
+    refused: Option<StanzaError>,
+    extra: String,
+}
+
+impl Head {
+    fn read(reader: &Reader<'_>) -> Result<Self, XmlError> {
+        let value = |name: &str| -> Option<&str> {
+            let plain = |a: &&RawAttribute<'_>| a.prefix.is_empty() && a.local == name;
+            reader.attributes().iter().find(plain).map(|a| a.value.as_ref())
+        };
+        let mut refused = None;
+        let kind = match reader.name() {
+            "message" => Kind::Message(MessageType::of(value("type"))),
+            "presence" => Kind::Presence(PresenceType::of(value("type")).unwrap_or_else(|| {
+                refused = Some(StanzaError::bad_request().with_text("unknown type of presence"));
+                PresenceType::Available
+            })),
+            "iq" => Kind::Iq(IqType::of(value("type")).unwrap_or_else(|| {
+                refused = Some(StanzaError::bad_request().with_text("iq without one of the four types"));
+                IqType::Set
+            })),
+            _ => return Err(XmlError::UnsupportedStanzaType("not a message, presence or iq")),
+        };
+        let to = value("to").map(Jid::parse).transpose().unwrap_or_else(|_| {
+            refused = Some(StanzaError::jid_malformed());
+            None
+        });
+        let from = value("from").map(Jid::parse).transpose();
+        let from = from.map_err(|_| XmlError::InvalidFrom("from is not an address"))?;
+        let lang = reader
+            .attributes()
+            .iter()
+            .find(|a| a.local == "lang" && reader.attribute_ns(a) == XML);
+
+        let mut head = Self {
+            stanza: Stanza {
+                kind,
+                to,
+                from,
+                id: value("id").map(Into::into),
+                lang: lang.map(|a| a.value.as_ref().into()),
+                payload: None,
+                extra: "".into(),
+                body: Bytes::new(),
+            },
+            refused,
+            extra: String::new(),
+        };
+        head.keep_the_rest(reader);
+        Ok(head)
+    }
+
+    /// Keeps attributes that are not ours and declarations, but for the default namespace: it is what a stanza is in anyway.
+    fn keep_the_rest(&mut self, reader: &Reader<'_>) {
+        let ours = |a: &RawAttribute<'_>| match a.prefix {
+            "" => matches!(a.local, "to" | "from" | "id" | "type"),
+            _ => a.local == "lang" && reader.attribute_ns(a) == XML,
+        };
+        let attributes = reader.attributes().iter().filter(|a| !ours(a)).map(|a| a.source);
+        let declarations = reader
+            .declarations()
+            .iter()
+            .filter(|d| !d.prefix.is_empty())
+            .map(|d| d.source);
+        for source in declarations.chain(attributes) {
+            self.extra.push(' ');
+            self.extra.push_str(source);
+        }
+    }
+
+    fn declare(&mut self, prefix: &str, ns: &str) {
+        self.extra.push_str(" xmlns:");
+        self.extra.push_str(prefix);
+        self.extra.push_str("='");
+        crate::xml::escape_attr(ns, &mut self.extra);
+        self.extra.push('\'');
+    }
+
+    fn finish(self, (payload, children): (Option<Payload>, usize), body: Bytes) -> Parsed {
+        let stanza = Stanza {
+            payload,
+            extra: self.extra.into(),
+            body,
+            ..self.stanza
+        };
+        let error = self.refused.or_else(|| match stanza.kind {
+            // RFC 6120 §8.2.3
+            Kind::Iq(_) if stanza.id.is_none() => Some(StanzaError::bad_request().with_text("iq without id")),
+            Kind::Iq(IqType::Get | IqType::Set) if children != 1 => {
+                Some(StanzaError::bad_request().with_text("iq request without exactly one child"))
+            }
+            Kind::Iq(IqType::Result) if children > 1 => {
+                Some(StanzaError::bad_request().with_text("iq result with more than one child"))
+            }
+            _ => None,
+        });
+        match error {
+            Some(error) => Parsed::Refused { head: stanza, error },
+            None => Parsed::Stanza(stanza),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! XML as XMPP uses it (RFC 6120 §11): streams cut into frames, frames checked and read, elements written.
+//!
+//! Bytes take two steps. The [`Framer`] finds where a top-level element ends and bounds what is kept meanwhile; then the frame
+//! is read once by `reader`, which accepts exactly the namespace-well-formed XML that RFC 6120 allows. Nothing is repaired:
+//! what is not well-formed is a stream error ([`XmlError`]), and what was accepted means the same to every parser.
+
+mod chars;
+mod element;
+mod error;
+mod escape;
+mod framer;
+mod lexer;
+mod limits;
+mod ns;
+pub mod open;
+pub(crate) mod reader;
+mod scope;
+#[cfg(test)]
+mod tests;
+
+pub use element::{Attribute, Element, Node};
+pub use error::{Excess, XmlError};
+pub use escape::{escape_attr, escape_text};
+pub use framer::{Frame, Framer};
+pub use limits::Limits;
+pub use ns::*;
+pub use open::OpenTag;
+pub use scope::StreamPrefixes;

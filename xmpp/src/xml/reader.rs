@@ -1,0 +1,512 @@
+//! A frame's text, read once and strictly: everything XML 1.0, Namespaces in XML 1.0 and RFC 6120 §11 demand.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::chars::{are_chars, is_all_space, is_char, is_ncname, is_space};
+use super::lexer::{Lexer, Token};
+use super::{Excess, Limits, StreamPrefixes, XML, XMLNS, XmlError};
+
+/// What comes next in a document. Of a start tag, the reader itself answers what it was.
+pub(crate) enum Event<'a> {
+    /// An element begins: see [`Reader::name`], [`Reader::ns`], [`Reader::attributes`].
+    Start,
+    /// The element begun last ends.
+    End,
+    /// Character data as written: line ends are not normalised yet, see [`push_text`].
+    Text(&'a str),
+    /// A character that was written as a reference.
+    Char(char),
+    /// The document's only root element has ended and so has the input.
+    Eof,
+}
+
+/// An attribute that is no namespace declaration.
+#[derive(Clone, Debug)]
+pub(crate) struct RawAttribute<'a> {
+    /// Empty when there is none.
+    pub(crate) prefix: &'a str,
+    /// The name without its prefix.
+    pub(crate) local: &'a str,
+    /// References resolved, white space normalised.
+    pub(crate) value: Cow<'a, str>,
+    /// Name, equals sign and quoted value, exactly as written.
+    pub(crate) source: &'a str,
+    /// Which binding the prefix has.
+    binding: Bound,
+}
+
+/// A namespace declaration of the current start tag.
+pub(crate) struct Declaration<'a> {
+    /// Empty for the default namespace.
+    pub(crate) prefix: &'a str,
+    pub(crate) ns: Cow<'a, str>,
+    pub(crate) source: &'a str,
+}
+
+/// Where a prefix is declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    /// No prefix and no default namespace, or an attribute without prefix.
+    None,
+    /// The prefix `xml`.
+    Xml,
+    /// `Reader::bindings[_]`.
+    Here(u32),
+    /// The stream header's default namespace.
+    StreamDefault,
+    /// `Reader::borrowed[_]`: a prefix of the stream header.
+    Stream(u32),
+}
+
+/// An element that has begun and not ended.
+struct Open {
+    bindings_before: u32,
+    children: u32,
+}
+
+pub(crate) struct Reader<'a> {
+    lexer: Lexer<'a>,
+    limits: &'a Limits,
+    scope: Option<&'a StreamPrefixes>,
+    open: SmallVec<[Open; 8]>,
+    bindings: SmallVec<[Declaration<'a>; 6]>,
+    /// Prefixes that only the stream header declares and this document uses.
+    borrowed: SmallVec<[&'a str; 2]>,
+    namespaces: u32,
+    root_seen: bool,
+    /// The current start tag is its own end.
+    empty: bool,
+    prefix: &'a str,
+    name: &'a str,
+    ns: Bound,
+    attributes: SmallVec<[RawAttribute<'a>; 6]>,
+    declared_from: u32,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads `bytes`, which must hold one element. With a `scope`, names may use what the stream header declared.
+    pub(crate) fn new(
+        bytes: &'a [u8],
+        limits: &'a Limits,
+        scope: Option<&'a StreamPrefixes>,
+    ) -> Result<Self, XmlError> {
+        if bytes.len() > limits.stanza_bytes_max {
+            return Err(XmlError::PolicyViolation(Excess::StanzaBytes));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| XmlError::UnsupportedEncoding("not UTF-8"))?;
+        if !are_chars(text) {
+            return Err(XmlError::NotWellFormed("character that XML does not allow"));
+        }
+        Ok(Self {
+            lexer: Lexer::new(text),
+            limits,
+            scope,
+            open: SmallVec::new(),
+            bindings: SmallVec::new(),
+            borrowed: SmallVec::new(),
+            namespaces: 0,
+            root_seen: false,
+            empty: false,
+            prefix: "",
+            name: "",
+            ns: Bound::None,
+            attributes: SmallVec::new(),
+            declared_from: 0,
+        })
+    }
+
+    /// The current element's prefix; empty for none.
+    pub(crate) fn prefix(&self) -> &'a str {
+        self.prefix
+    }
+
+    /// The current element's name without prefix.
+    pub(crate) fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// The current element's namespace; empty for none.
+    pub(crate) fn ns(&self) -> &str {
+        self.resolve(self.ns)
+    }
+
+    /// The current start tag's attributes without its namespace declarations, in their order.
+    pub(crate) fn attributes(&self) -> &[RawAttribute<'a>] {
+        &self.attributes
+    }
+
+    /// The namespace of one of the current attributes; empty for none.
+    pub(crate) fn attribute_ns(&self, attribute: &RawAttribute<'_>) -> &str {
+        self.resolve(attribute.binding)
+    }
+
+    /// The current start tag's namespace declarations, in their order.
+    pub(crate) fn declarations(&self) -> &[Declaration<'a>] {
+        &self.bindings[self.declared_from as usize..]
+    }
+
+    /// Prefixes used so far that only the stream header declares, with their namespaces.
+    pub(crate) fn borrowed(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.borrowed
+            .iter()
+            .filter_map(|prefix| Some((*prefix, self.scope?.lookup(prefix)?)))
+    }
+
+    /// Elements that have begun and not ended, the current one included.
+    pub(crate) fn depth(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Bytes read so far: after a start tag, where the element's content begins.
+    pub(crate) fn position(&self) -> usize {
+        self.lexer.position()
+    }
+
+    /// Whether the current start tag is its own end (`<a/>`).
+    pub(crate) fn is_empty_tag(&self) -> bool {
+        self.empty
+    }
+
+    fn resolve(&self, bound: Bound) -> &str {
+        match bound {
+            Bound::None => "",
+            Bound::Xml => XML,
+            Bound::Here(at) => &self.bindings[at as usize].ns,
+            Bound::StreamDefault => self.scope.map_or("", StreamPrefixes::default_ns),
+            Bound::Stream(at) => self
+                .scope
+                .and_then(|scope| scope.lookup(self.borrowed[at as usize]))
+                .unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Event<'a>, XmlError> {
+        if self.empty {
+            self.empty = false;
+            self.end();
+            return Ok(Event::End);
+        }
+        loop {
+            return match self.lexer.next()? {
+                Token::Start {
+                    name,
+                    attributes,
+                    empty,
+                } => {
+                    self.start(name, attributes)?;
+                    self.empty = empty;
+                    Ok(Event::Start)
+                }
+                Token::End => {
+                    self.end();
+                    Ok(Event::End)
+                }
+                Token::Text(text) if self.open.is_empty() => {
+                    if !is_all_space(text) {
+                        return Err(XmlError::NotWellFormed("text outside of the element"));
+                    }
+                    continue;
+                }
+                Token::Text(text) => {
+                    if memchr::memchr(b']', text.as_bytes()).is_some() && text.contains("]]>") {
+                        return Err(XmlError::NotWellFormed("']]>' in character data"));
+                    }
+                    Ok(Event::Text(text))
+                }
+                Token::CData(_) | Token::Reference(_) if self.open.is_empty() => {
+                    Err(XmlError::NotWellFormed("text outside of the element"))
+                }
+                Token::CData(text) => Ok(Event::Text(text)),
+                Token::Reference(name) => reference(name).map(Event::Char),
+                Token::Eof if self.open.is_empty() && self.root_seen => Ok(Event::Eof),
+                Token::Eof => Err(XmlError::NotWellFormed("element does not end")),
+            };
+        }
+    }
+
+    fn start(&mut self, name: &'a str, attributes: &'a str) -> Result<(), XmlError> {
+        match self.open.last_mut() {
+            Some(parent) => {
+                parent.children += 1;
+                if parent.children > self.limits.children_max {
+                    return Err(XmlError::PolicyViolation(Excess::Children));
+                }
+            }
+            None if self.root_seen => return Err(XmlError::NotWellFormed("more than one root element")),
+            None => self.root_seen = true,
+        }
+        if self.open.len() >= usize::from(self.limits.depth_max) {
+            return Err(XmlError::PolicyViolation(Excess::Depth));
+        }
+        self.declared_from = self.bindings.len() as u32;
+        self.open.push(Open {
+            bindings_before: self.declared_from,
+            children: 0,
+        });
+
+        let (prefix, local) = self.qname(name)?;
+        self.read_attributes(attributes)?;
+        (self.prefix, self.name) = (prefix, local);
+        self.ns = self.bind_element(prefix)?;
+        if !prefix.is_empty() && self.scope.is_some_and(|scope| scope.content() == self.ns()) {
+            // RFC 6120 §4.8.5: no prefixes for the content namespace.
+            return Err(XmlError::BadNamespacePrefix("prefix for the content namespace"));
+        }
+        self.bind_attributes()
+    }
+
+    fn end(&mut self) {
+        if let Some(open) = self.open.pop() {
+            self.bindings.truncate(open.bindings_before as usize);
+        }
+    }
+
+    /// Splits a name into prefix and local part, both checked.
+    fn qname(&self, name: &'a str) -> Result<(&'a str, &'a str), XmlError> {
+        if name.len() > usize::from(self.limits.name_bytes_max) {
+            return Err(XmlError::PolicyViolation(Excess::NameBytes));
+        }
+        let (prefix, local) = match memchr::memchr(b':', name.as_bytes()) {
+            Some(colon) => (&name[..colon], &name[colon + 1..]),
+            None => ("", name),
+        };
+        let valid = is_ncname(local) && (prefix.len() == name.len() - local.len() || is_ncname(prefix));
+        if valid {
+            Ok((prefix, local))
+        } else {
+            Err(XmlError::NotWellFormed("name that XML does not allow"))
+        }
+    }
+
+    fn read_attributes(&mut self, source: &'a str) -> Result<(), XmlError> {
+        self.attributes.clear();
+        let mut attributes = AttributeLexer { source, at: 0 };
+        let mut count = 0;
+        while let Some((name, value, source)) = attributes.next()? {
+            count += 1;
+            if count > self.limits.attributes_max {
+                return Err(XmlError::PolicyViolation(Excess::Attributes));
+            }
+            let (prefix, local) = self.qname(name)?;
+            let value = attribute_value(value)?;
+            if prefix == "xmlns" {
+                self.declare(local, value, source)?;
+            } else if name == "xmlns" {
+                self.declare("", value, source)?;
+            } else {
+                self.attributes.push(RawAttribute {
+                    prefix,
+                    local,
+                    value,
+                    source,
+                    binding: Bound::None,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn declare(&mut self, prefix: &'a str, ns: Cow<'a, str>, source: &'a str) -> Result<(), XmlError> {
+        self.namespaces += 1;
+        if self.namespaces > u32::from(self.limits.namespaces_max) {
+            return Err(XmlError::PolicyViolation(Excess::Namespaces));
+        }
+        if ns.len() > usize::from(self.limits.namespace_bytes_max) {
+            return Err(XmlError::PolicyViolation(Excess::NamespaceBytes));
+        }
+        // XML-NAMES §3: what is reserved, and no undeclaring of prefixes in version 1.0 (§2.2).
+        let reserved = prefix == "xmlns" || ns == XMLNS || (prefix == "xml") != (ns == XML);
+        if reserved || (ns.is_empty() && !prefix.is_empty()) {
+            return Err(XmlError::NotWellFormed("namespace declaration that XML does not allow"));
+        }
+        if self.declarations().iter().any(|earlier| earlier.prefix == prefix) {
+            return Err(XmlError::NotWellFormed("attribute repeated"));
+        }
+        self.bindings.push(Declaration { prefix, ns, source });
+        Ok(())
+    }
+
+    fn bind_element(&mut self, prefix: &'a str) -> Result<Bound, XmlError> {
+        if let Some(at) = self.bindings.iter().rposition(|binding| binding.prefix == prefix) {
+            return Ok(if self.bindings[at].ns.is_empty() {
+                Bound::None
+            } else {
+                Bound::Here(at as u32)
+            });
+        }
+        match prefix {
+            "" if self.scope.is_some_and(|scope| !scope.default_ns().is_empty()) => Ok(Bound::StreamDefault),
+            "" => Ok(Bound::None),
+            "xml" => Ok(Bound::Xml),
+            _ => self.borrow_prefix(prefix),
+        }
+    }
+
+    fn borrow_prefix(&mut self, prefix: &'a str) -> Result<Bound, XmlError> {
+        if self.scope.and_then(|scope| scope.lookup(prefix)).is_none() {
+            return Err(XmlError::NotWellFormed("prefix that is not declared"));
+        }
+        let at = self
+            .borrowed
+            .iter()
+            .position(|known| *known == prefix)
+            .unwrap_or_else(|| {
+                self.borrowed.push(prefix);
+                self.borrowed.len() - 1
+            });
+        Ok(Bound::Stream(at as u32))
+    }
+
+    /// Resolves the attributes' prefixes, then refuses repeated names, also by expanded name (XML-NAMES §6.3).
+    fn bind_attributes(&mut self) -> Result<(), XmlError> {
+        for at in 0..self.attributes.len() {
+            let prefix = self.attributes[at].prefix;
+            if !prefix.is_empty() {
+                self.attributes[at].binding = self.bind_element(prefix)?;
+            }
+            let (earlier, this) = (&self.attributes[..at], &self.attributes[at]);
+            let same = |other: &RawAttribute<'_>| {
+                other.local == this.local
+                    && (other.prefix == this.prefix
+                        || (!other.prefix.is_empty()
+                            && !prefix.is_empty()
+                            && self.attribute_ns(other) == self.attribute_ns(this)))
+            };
+            if earlier.iter().any(same) {
+                return Err(XmlError::NotWellFormed("attribute repeated"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Cuts the inside of a start tag, after the name, into attributes.
+struct AttributeLexer<'a> {
+    source: &'a str,
+    at: usize,
+}
+
+impl<'a> AttributeLexer<'a> {
+    /// Name, value without its quotes, and all of it as written.
+    fn next(&mut self) -> Result<Option<(&'a str, &'a str, &'a str)>, XmlError> {
+        const BAD: XmlError = XmlError::NotWellFormed("attribute that XML does not allow");
+        let bytes = self.source.as_bytes();
+        let begin = self.at;
+        self.skip_space();
+        let name_from = self.at;
+        if name_from == bytes.len() {
+            return Ok(None);
+        }
+        if name_from == begin {
+            return Err(XmlError::NotWellFormed("no space before an attribute"));
+        }
+        while bytes.get(self.at).is_some_and(|b| *b != b'=' && !is_space(*b)) {
+            self.at += 1;
+        }
+        let name = &self.source[name_from..self.at];
+        self.skip_space();
+        if bytes.get(self.at) != Some(&b'=') {
+            return Err(BAD);
+        }
+        self.at += 1;
+        self.skip_space();
+        let quote = match bytes.get(self.at) {
+            Some(quote @ (b'"' | b'\'')) => *quote,
+            _ => return Err(BAD),
+        };
+        let value_from = self.at + 1;
+        let length = memchr::memchr(quote, &bytes[value_from..]).ok_or(BAD)?;
+        self.at = value_from + length + 1;
+        Ok(Some((
+            name,
+            &self.source[value_from..value_from + length],
+            &self.source[name_from..self.at],
+        )))
+    }
+
+    fn skip_space(&mut self) {
+        while self.source.as_bytes().get(self.at).is_some_and(|b| is_space(*b)) {
+            self.at += 1;
+        }
+    }
+}
+
+/// Resolves references and normalises white space (XML §3.3.3).
+fn attribute_value(raw: &str) -> Result<Cow<'_, str>, XmlError> {
+    let special = |b: u8| matches!(b, b'<' | b'&' | b'\t' | b'\n' | b'\r');
+    let Some(first) = raw.bytes().position(special) else {
+        return Ok(Cow::Borrowed(raw));
+    };
+    let mut value = String::with_capacity(raw.len());
+    value.push_str(&raw[..first]);
+    let mut rest = &raw[first..];
+    while let Some(at) = rest.bytes().position(special) {
+        value.push_str(&rest[..at]);
+        let mut used = 1;
+        match rest.as_bytes()[at] {
+            b'<' => return Err(XmlError::NotWellFormed("'<' in an attribute value")),
+            b'&' => {
+                let after = &rest[at + 1..];
+                let end = after
+                    .find(';')
+                    .ok_or(XmlError::NotWellFormed("reference without end"))?;
+                value.push(reference(&after[..end])?);
+                used += end + 1;
+            }
+            b'\r' => {
+                value.push(' ');
+                // XML §2.11: a line end of two characters is one line feed before it becomes a space.
+                used += usize::from(rest.as_bytes().get(at + 1) == Some(&b'\n'));
+            }
+            _ => value.push(' '),
+        }
+        rest = &rest[at + used..];
+    }
+    value.push_str(rest);
+    Ok(Cow::Owned(value))
+}
+
+/// The character that `&name;` stands for: a character reference or one of the five predefined entities (XML §4.6).
+fn reference(name: &str) -> Result<char, XmlError> {
+    const BAD: XmlError = XmlError::NotWellFormed("reference that XML does not allow");
+    match name {
+        "lt" => return Ok('<'),
+        "gt" => return Ok('>'),
+        "amp" => return Ok('&'),
+        "apos" => return Ok('\''),
+        "quot" => return Ok('"'),
+        _ => {}
+    }
+    let Some(number) = name.strip_prefix('#') else {
+        let well_formed = name.split(':').all(is_ncname);
+        return Err(if well_formed {
+            XmlError::RestrictedXml("entity reference")
+        } else {
+            BAD
+        });
+    };
+    let (digits, radix) = match number.strip_prefix('x') {
+        Some(digits) => (digits, 16),
+        None => (number, 10),
+    };
+    // from_str_radix would take a sign.
+    if !digits.bytes().all(|b| char::from(b).is_digit(radix)) {
+        return Err(BAD);
+    }
+    let code = u32::from_str_radix(digits, radix).map_err(|_| BAD)?;
+    char::from_u32(code).filter(|c| is_char(*c)).ok_or(BAD)
+}
+
+/// Appends character data with its line ends normalised (XML §2.11): CR LF and a lone CR become LF.
+pub(crate) fn push_text(raw: &str, text: &mut String) {
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr(b'\r', rest.as_bytes()) {
+        text.push_str(&rest[..at]);
+        text.push('\n');
+        rest = &rest[at + 1..];
+        rest = rest.strip_prefix('\n').unwrap_or(rest);
+    }
+    text.push_str(rest);
+}
