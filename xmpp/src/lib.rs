@@ -8,6 +8,7 @@
 //! - [`rows`]: the port through which durable state is read and written.
 
 pub mod jid;
+pub mod random;
 pub mod rows;
 pub mod sasl;
 pub mod stanza;

@@ -1,0 +1,58 @@
+//! Users who do not exist get an exchange like everybody else's.
+
+use zeroize::Zeroizing;
+
+use super::scram::SALT_BYTES;
+use super::{ScramHash, ScramKeys};
+use crate::jid::BareJid;
+
+/// Makes credentials for accounts that do not exist: the same for the same address on every cluster node and after every restart,
+/// different for each address, and no password fits. So neither asking twice nor asking two nodes tells who has an account.
+///
+/// It must be made from the same secret and counts on all nodes.
+pub struct UnknownUsers {
+    secret: Zeroizing<Vec<u8>>,
+    iterations: Box<[u32]>,
+}
+
+impl UnknownUsers {
+    /// `secret` is the cluster's (at least 16 random bytes). `iterations` are the counts that real accounts have, each as often as
+    /// its share is; the address picks one. Nothing means [`ITERATIONS_DEFAULT`](super::ITERATIONS_DEFAULT).
+    pub fn new(secret: &[u8], iterations: &[u32]) -> Self {
+        let iterations = if iterations.is_empty() {
+            &[super::ITERATIONS_DEFAULT]
+        } else {
+            iterations
+        };
+        Self {
+            secret: Zeroizing::new(secret.to_vec()),
+            iterations: iterations.into(),
+        }
+    }
+
+    /// The credentials of `account`, which does not exist.
+    pub fn keys(&self, account: &BareJid, hash: ScramHash) -> ScramKeys {
+        let noise = |purpose: &[u8]| {
+            // The separators keep (purpose, hash, address) apart from every other triple.
+            let parts = [
+                purpose,
+                b"\0",
+                hash.name().as_bytes(),
+                b"\0",
+                account.as_str().as_bytes(),
+            ];
+            ScramHash::Sha512.hmac(&self.secret, &parts)
+        };
+        let salt = noise(b"salt");
+        let pick = noise(b"iterations");
+        let pick = u32::from_be_bytes([
+            pick.as_slice()[0],
+            pick.as_slice()[1],
+            pick.as_slice()[2],
+            pick.as_slice()[3],
+        ]);
+        let iterations = self.iterations[pick as usize % self.iterations.len()];
+        let keys = [b"stored key".as_slice(), b"server key"].map(|purpose| hash.digest(noise(purpose).as_slice()));
+        ScramKeys::of_nobody(hash, &salt.as_slice()[..SALT_BYTES], iterations, keys)
+    }
+}
