@@ -13,4 +13,5 @@ pub mod rows;
 pub mod sasl;
 pub mod stanza;
 pub mod stream;
+pub mod xep;
 pub mod xml;

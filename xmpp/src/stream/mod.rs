@@ -1,0 +1,20 @@
+//! Streams (RFC 6120 §4): how they are negotiated, on both sides, and why they end.
+//!
+//! [`Responder`] is the server's side of a negotiation, [`Initiator`] the client's. Both are fed [`Frame`](crate::xml::Frame)s and
+//! say what to do next; neither sends, waits or looks anything up. When a negotiation is over its machine is dropped: stanzas
+//! are the session's.
+
+mod error;
+
+pub use error::{StreamCondition, StreamError};
+
+/// The namespace of STARTTLS (RFC 6120 §5).
+const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+/// The namespace of SASL (RFC 6120 §6).
+const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+/// The namespace of the channel binding types that a server offers (XEP-0440).
+const SASL_CB: &str = "urn:xmpp:sasl-cb:0";
+/// The namespace of resource binding (RFC 6120 §7).
+const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
+/// The namespace of the session that RFC 6121 dropped (RFC 3921 §3).
+const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";

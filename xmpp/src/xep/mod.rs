@@ -1,0 +1,3 @@
+//! Every extension, a folder each.
+
+pub mod sm;
