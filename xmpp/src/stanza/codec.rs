@@ -1,11 +1,12 @@
 //! A stanza as bytes for rows and for messages between cluster nodes: compact, stable, and read back without parsing XML.
 //!
 //! Version 1: the version byte; a byte for kind and type; a byte of flags, which fields are there; then `to`, `from`, `id`,
-//! `lang`, the payload's name and namespace and `extra`, each there being a length (LEB128) and UTF-8; the body to the end.
+//! `lang` and `extra`, each a number of bytes and UTF-8; where the payload's name is; the body to the end. Numbers are LEB128.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{IqType, Kind, MessageType, Payload, PresenceType, Stanza};
+use super::payload::{NsAt, PayloadAt, Span};
+use super::{IqType, Kind, MessageType, PresenceType, Stanza};
 use crate::jid::Jid;
 
 const VERSION: u8 = 1;
@@ -14,8 +15,13 @@ const TO: u8 = 1;
 const FROM: u8 = 1 << 1;
 const ID: u8 = 1 << 2;
 const LANG: u8 = 1 << 3;
-const PAYLOAD: u8 = 1 << 4;
-const EXTRA: u8 = 1 << 5;
+const EXTRA: u8 = 1 << 4;
+const PAYLOAD: u8 = 1 << 5;
+
+const NS_CONTENT: u8 = 0;
+const NS_NONE: u8 = 1;
+const NS_BODY: u8 = 2;
+const NS_ELSEWHERE: u8 = 3;
 
 /// Bytes that are no encoded stanza: a corrupt row, or a version from the future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,27 +34,23 @@ impl Stanza {
         let mut out = BytesMut::with_capacity(self.size() + 16);
         out.put_u8(VERSION);
         out.put_u8(kind_to_byte(self.kind));
-        let flag = |flag: u8, there: bool| if there { flag } else { 0 };
-        out.put_u8(
-            flag(TO, self.to.is_some())
-                | flag(FROM, self.from.is_some())
-                | flag(ID, self.id.is_some())
-                | flag(LANG, self.lang.is_some())
-                | flag(PAYLOAD, self.payload.is_some())
-                | flag(EXTRA, !self.extra.is_empty()),
-        );
         let fields = [
-            self.to.as_ref().map(|jid| jid.as_str()),
-            self.from.as_ref().map(|jid| jid.as_str()),
-            self.id.as_deref(),
-            self.lang.as_deref(),
-            self.payload.as_ref().map(|payload| &*payload.name),
-            self.payload.as_ref().map(|payload| &*payload.ns),
-            (!self.extra.is_empty()).then_some(&*self.extra),
+            (TO, self.to.as_ref().map(|jid| jid.as_str())),
+            (FROM, self.from.as_ref().map(|jid| jid.as_str())),
+            (ID, self.id.as_deref()),
+            (LANG, self.lang.as_deref()),
+            (EXTRA, (!self.extra.is_empty()).then_some(&*self.extra)),
         ];
-        for field in fields.into_iter().flatten() {
-            put_length(&mut out, field.len());
-            out.put_slice(field.as_bytes());
+        let there = fields
+            .iter()
+            .filter(|(_, value)| value.is_some())
+            .fold(0, |flags, (flag, _)| flags | flag);
+        out.put_u8(there | if self.payload.is_some() { PAYLOAD } else { 0 });
+        for text in fields.iter().filter_map(|(_, value)| *value) {
+            put_text(&mut out, text);
+        }
+        if let Some(payload) = &self.payload {
+            put_payload(&mut out, payload);
         }
         out.put_slice(&self.body);
         out.freeze()
@@ -59,37 +61,52 @@ impl Stanza {
     /// # Errors
     /// When it is something else. That the body is XML is not checked again.
     pub fn decode(mut bytes: Bytes) -> Result<Self, DecodeError> {
-        if bytes.len() < 3 {
-            return Err(DecodeError("too short"));
-        }
-        if bytes.get_u8() != VERSION {
+        let body_at = |rest: &[u8]| bytes.len() - rest.len();
+        let mut rest: &[u8] = &bytes;
+        if take_byte(&mut rest)? != VERSION {
             return Err(DecodeError("unknown version"));
         }
-        let kind = kind_from_byte(bytes.get_u8()).ok_or(DecodeError("unknown kind"))?;
-        let flags = bytes.get_u8();
-        if flags >= EXTRA << 1 {
+        let kind = KINDS
+            .get(usize::from(take_byte(&mut rest)?))
+            .ok_or(DecodeError("unknown kind"))?;
+        let flags = take_byte(&mut rest)?;
+        if flags >= PAYLOAD << 1 {
             return Err(DecodeError("unknown field"));
         }
         let mut text = |flag: u8| {
             if flags & flag == 0 {
                 Ok(None)
             } else {
-                take_text(&mut bytes).map(Some)
+                take_text(&mut rest).map(Some)
             }
         };
-        let jid = |text: Option<Bytes>| text.map(|text| as_jid(&text)).transpose();
-        let string = |text: Option<Bytes>| text.map(|text| as_str(&text).map(Into::into)).transpose();
-        let to = jid(text(TO)?)?;
-        let from = jid(text(FROM)?)?;
-        let id = string(text(ID)?)?;
-        let lang = string(text(LANG)?)?;
-        let payload = string(text(PAYLOAD)?)?
-            .zip(string(text(PAYLOAD)?)?)
-            .map(|(name, ns)| Payload { name, ns });
-        let extra = string(text(EXTRA)?)?.unwrap_or_default();
-        as_str(&bytes)?;
+        let jid = |text: &str| Jid::parse(text).map_err(|_| DecodeError("not an address"));
+        let to = text(TO)?.map(jid).transpose()?;
+        let from = text(FROM)?.map(jid).transpose()?;
+        let id = text(ID)?.map(Into::into);
+        let lang = text(LANG)?.map(Into::into);
+        let extra = text(EXTRA)?.unwrap_or_default().into();
+        let payload = if flags & PAYLOAD == 0 {
+            None
+        } else {
+            Some(take_payload(&mut rest)?)
+        };
+        std::str::from_utf8(rest).map_err(|_| DecodeError("not UTF-8"))?;
+        let spans = payload.iter().flat_map(|payload| {
+            let ns = if let NsAt::Body(span) = payload.ns {
+                span
+            } else {
+                payload.name
+            };
+            [payload.name, ns]
+        });
+        if spans.into_iter().any(|span| span.read(rest).is_none()) {
+            return Err(DecodeError("payload out of range"));
+        }
+        let body_at = body_at(rest);
+        bytes.advance(body_at);
         Ok(Self {
-            kind,
+            kind: *kind,
             to,
             from,
             id,
@@ -101,39 +118,82 @@ impl Stanza {
     }
 }
 
-fn put_length(out: &mut BytesMut, mut length: usize) {
-    while length >= 0x80 {
-        out.put_u8(length as u8 | 0x80);
-        length >>= 7;
+fn put_number(out: &mut BytesMut, mut number: u32) {
+    while number >= 0x80 {
+        out.put_u8(number as u8 | 0x80);
+        number >>= 7;
     }
-    out.put_u8(length as u8);
+    out.put_u8(number as u8);
 }
 
-fn take_text(bytes: &mut Bytes) -> Result<Bytes, DecodeError> {
-    let mut length = 0usize;
+fn put_text(out: &mut BytesMut, text: &str) {
+    put_number(out, text.len() as u32);
+    out.put_slice(text.as_bytes());
+}
+
+fn put_span(out: &mut BytesMut, span: Span) {
+    put_number(out, span.start);
+    put_number(out, span.length);
+}
+
+fn put_payload(out: &mut BytesMut, payload: &PayloadAt) {
+    put_span(out, payload.name);
+    match &payload.ns {
+        NsAt::Content => out.put_u8(NS_CONTENT),
+        NsAt::None => out.put_u8(NS_NONE),
+        NsAt::Body(span) => {
+            out.put_u8(NS_BODY);
+            put_span(out, *span);
+        }
+        NsAt::Elsewhere(ns) => {
+            out.put_u8(NS_ELSEWHERE);
+            put_text(out, ns);
+        }
+    }
+}
+
+fn take_byte(rest: &mut &[u8]) -> Result<u8, DecodeError> {
+    let (byte, after) = rest.split_first().ok_or(DecodeError("cut off"))?;
+    *rest = after;
+    Ok(*byte)
+}
+
+fn take_number(rest: &mut &[u8]) -> Result<u32, DecodeError> {
+    let mut number = 0u64;
     for shift in [0, 7, 14, 21, 28] {
-        if !bytes.has_remaining() {
-            return Err(DecodeError("cut off"));
-        }
-        let byte = bytes.get_u8();
-        length |= usize::from(byte & 0x7f) << shift;
+        let byte = take_byte(rest)?;
+        number |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
-            return if length <= bytes.len() {
-                Ok(bytes.split_to(length))
-            } else {
-                Err(DecodeError("cut off"))
-            };
+            return u32::try_from(number).map_err(|_| DecodeError("number out of range"));
         }
     }
-    Err(DecodeError("length out of range"))
+    Err(DecodeError("number out of range"))
 }
 
-fn as_str(bytes: &Bytes) -> Result<&str, DecodeError> {
-    std::str::from_utf8(bytes).map_err(|_| DecodeError("not UTF-8"))
+fn take_text<'a>(rest: &mut &'a [u8]) -> Result<&'a str, DecodeError> {
+    let length = take_number(rest)? as usize;
+    let (text, after) = rest.split_at_checked(length).ok_or(DecodeError("cut off"))?;
+    *rest = after;
+    std::str::from_utf8(text).map_err(|_| DecodeError("not UTF-8"))
 }
 
-fn as_jid(bytes: &Bytes) -> Result<Jid, DecodeError> {
-    Jid::parse(as_str(bytes)?).map_err(|_| DecodeError("not an address"))
+fn take_span(rest: &mut &[u8]) -> Result<Span, DecodeError> {
+    Ok(Span {
+        start: take_number(rest)?,
+        length: take_number(rest)?,
+    })
+}
+
+fn take_payload(rest: &mut &[u8]) -> Result<PayloadAt, DecodeError> {
+    let name = take_span(rest)?;
+    let ns = match take_byte(rest)? {
+        NS_CONTENT => NsAt::Content,
+        NS_NONE => NsAt::None,
+        NS_BODY => NsAt::Body(take_span(rest)?),
+        NS_ELSEWHERE => NsAt::Elsewhere(take_text(rest)?.into()),
+        _ => return Err(DecodeError("unknown kind of namespace")),
+    };
+    Ok(PayloadAt { name, ns })
 }
 
 /// Part of the format: numbers are never used again for something else.
@@ -159,8 +219,4 @@ const KINDS: [Kind; 17] = [
 
 fn kind_to_byte(kind: Kind) -> u8 {
     KINDS.iter().position(|known| *known == kind).unwrap_or_default() as u8
-}
-
-fn kind_from_byte(byte: u8) -> Option<Kind> {
-    KINDS.get(usize::from(byte)).copied()
 }

@@ -7,6 +7,7 @@ mod codec;
 mod error;
 mod kind;
 mod parse;
+mod payload;
 mod write;
 
 #[cfg(test)]
@@ -16,6 +17,9 @@ pub use codec::DecodeError;
 pub use error::{Condition, ErrorType, StanzaError};
 pub use kind::{IqType, Kind, MessageType, PresenceType};
 pub use parse::Parsed;
+pub use payload::Payload;
+
+use self::payload::PayloadAt;
 
 use bytes::Bytes;
 
@@ -35,30 +39,12 @@ pub struct Stanza {
     pub id: Option<Box<str>>,
     /// Language of the text in it (RFC 6120 §8.1.5).
     pub lang: Option<Box<str>>,
-    /// Expanded name of the first child element.
-    payload: Option<Payload>,
+    /// Where the expanded name of the first child element is.
+    payload: Option<PayloadAt>,
     /// Other attributes and the namespace declarations of the start tag as written, each with a space before it.
     extra: Box<str>,
     /// Everything after the start tag, the end tag included; empty when the start tag is its own end.
     body: Bytes,
-}
-
-/// The expanded name of a child element.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payload {
-    /// Name without prefix.
-    pub name: Box<str>,
-    /// Namespace; empty for none.
-    pub ns: Box<str>,
-}
-
-impl Payload {
-    fn of(element: &Element) -> Self {
-        Self {
-            name: element.name().into(),
-            ns: element.ns().into(),
-        }
-    }
 }
 
 impl Stanza {
@@ -67,7 +53,7 @@ impl Stanza {
         let mut payload = None;
         let mut body = String::new();
         for child in children {
-            payload.get_or_insert_with(|| Payload::of(child));
+            payload.get_or_insert_with(|| PayloadAt::written_first(child));
             child.write_str(&mut body, CLIENT);
         }
         if payload.is_some() {
@@ -124,15 +110,13 @@ impl Stanza {
     }
 
     /// The expanded name of the first child element: what an iq asks for.
-    pub fn payload(&self) -> Option<&Payload> {
-        self.payload.as_ref()
+    pub fn payload(&self) -> Option<Payload<'_>> {
+        self.payload.as_ref().map(|payload| payload.read(&self.body))
     }
 
     /// Whether the first child element has this expanded name.
     pub fn is_payload(&self, name: &str, ns: &str) -> bool {
-        self.payload
-            .as_ref()
-            .is_some_and(|payload| &*payload.name == name && &*payload.ns == ns)
+        self.payload() == Some(Payload { name, ns })
     }
 
     /// Reads the first child element.

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{IqType, Kind, MessageType, Payload, PresenceType, Stanza, StanzaError};
+use super::payload::PayloadAt;
+use super::{IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
 use crate::jid::Jid;
 use crate::xml::reader::{Event, RawAttribute, Reader};
 use crate::xml::{CLIENT, Element, Limits, SERVER, StreamPrefixes, XML, XmlError};
@@ -47,7 +48,7 @@ impl Stanza {
         } else {
             reader.position()
         };
-        let children = skim(&mut reader, scope.content())?;
+        let children = skim(&mut reader, body_at, scope.content())?;
         // RFC 6120 §4.8.5: what only the stream header declares must be declared where the stanza goes.
         for (prefix, ns) in reader.borrowed() {
             head.declare(prefix, ns);
@@ -58,18 +59,13 @@ impl Stanza {
 }
 
 /// Reads to the end of the document; says what the root's first child is and how many there are.
-fn skim(reader: &mut Reader<'_>, content: &str) -> Result<(Option<Payload>, usize), XmlError> {
+fn skim(reader: &mut Reader<'_>, body_at: usize, content: &str) -> Result<(Option<PayloadAt>, usize), XmlError> {
     let (mut first, mut count) = (None, 0);
     loop {
         match reader.next()? {
             Event::Start if reader.depth() == 2 => {
                 count += 1;
-                // A stanza means the same on either kind of stream (RFC 6120 §4.8.3), so its own namespace has one name here.
-                let ns = if reader.ns() == content { CLIENT } else { reader.ns() };
-                first.get_or_insert_with(|| Payload {
-                    name: reader.name().into(),
-                    ns: ns.into(),
-                });
+                first.get_or_insert_with(|| PayloadAt::of(reader, body_at, content));
             }
             Event::Eof => return Ok((first, count)),
             _ => {}
@@ -158,7 +154,7 @@ impl Head {
         self.extra.push('\'');
     }
 
-    fn finish(self, (payload, children): (Option<Payload>, usize), body: Bytes) -> Parsed {
+    fn finish(self, (payload, children): (Option<PayloadAt>, usize), body: Bytes) -> Parsed {
         let stanza = Stanza {
             payload,
             extra: self.extra.into(),

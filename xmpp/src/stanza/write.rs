@@ -1,21 +1,15 @@
 //! A stanza as XML: the start tag from the header's fields, the rest as it came.
 
 use super::Stanza;
-use crate::xml::escape_attr;
+use crate::xml::escape_attr_bytes;
 
 impl Stanza {
     /// Appends the stanza for a stream whose default namespace is the content namespace.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let mut tag = String::with_capacity(self.tag_size());
-        self.write_tag(&mut tag);
-        out.extend_from_slice(tag.as_bytes());
-        out.extend_from_slice(&self.body);
-    }
-
-    fn write_tag(&self, out: &mut String) {
-        out.push('<');
-        out.push_str(self.kind.name());
-        let attributes = [
+        out.reserve(self.size());
+        out.push(b'<');
+        out.extend_from_slice(self.kind.name().as_bytes());
+        let attributes: [(&str, Option<&str>); 5] = [
             (" from='", self.from.as_ref().map(|jid| jid.as_str())),
             (" to='", self.to.as_ref().map(|jid| jid.as_str())),
             (" id='", self.id.as_deref()),
@@ -24,12 +18,13 @@ impl Stanza {
         ];
         for (name, value) in attributes {
             let Some(value) = value else { continue };
-            out.push_str(name);
-            escape_attr(value, out);
-            out.push('\'');
+            out.extend_from_slice(name.as_bytes());
+            escape_attr_bytes(value, out);
+            out.push(b'\'');
         }
-        out.push_str(&self.extra);
-        out.push_str(if self.body.is_empty() { "/>" } else { ">" });
+        out.extend_from_slice(self.extra.as_bytes());
+        out.extend_from_slice(if self.body.is_empty() { b"/>" } else { b">" });
+        out.extend_from_slice(&self.body);
     }
 
     /// Bytes of the start tag when nothing needs escaping.

@@ -1,13 +1,36 @@
 //! The character classes of XML 1.0 (fifth edition).
 
+/// Class bit: white space (XML §2.3, production `S`).
+pub(crate) const SPACE: u8 = 1;
+/// Class bit: may be in a name without colon, as far as one byte can tell.
+pub(crate) const NAME: u8 = 1 << 1;
+/// Class bit: not itself in an attribute value.
+pub(crate) const SPECIAL: u8 = 1 << 2;
+
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b' ' => SPACE,
+            b'\t' | b'\n' | b'\r' => SPACE | SPECIAL,
+            b'<' | b'&' | b'"' | b'\'' => SPECIAL,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | 0x80.. => NAME,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+/// The class bits of a byte.
+pub(crate) fn class(byte: u8) -> u8 {
+    CLASSES[usize::from(byte)]
+}
+
 /// White space (XML §2.3, production `S`).
 pub(crate) const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
-}
-
-/// Whether all of `text` is white space.
-pub(crate) fn is_all_space(text: &str) -> bool {
-    text.bytes().all(is_space)
 }
 
 /// Production `Char` (XML §2.2).

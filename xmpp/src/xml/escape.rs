@@ -5,40 +5,48 @@
 /// `>` is escaped because `]]>` must not appear (XML §2.4), and carriage return because parsers turn it into a line feed
 /// (XML §2.11). The text must consist of XML characters, as everything that was parsed does.
 pub fn escape_text(text: &str, out: &mut String) {
-    escape(text, out, |byte| match byte {
-        b'<' => Some("&lt;"),
-        b'>' => Some("&gt;"),
-        b'&' => Some("&amp;"),
-        b'\r' => Some("&#xD;"),
-        _ => None,
-    });
+    escape(text, in_text, |piece| out.push_str(piece));
 }
 
 /// Appends `text` as the inside of an attribute value in single or double quotes.
 ///
 /// White space other than the space is escaped because parsers turn it into spaces (XML §3.3.3).
 pub fn escape_attr(text: &str, out: &mut String) {
-    escape(text, out, |byte| match byte {
+    escape(text, in_attribute, |piece| out.push_str(piece));
+}
+
+/// As [`escape_attr`], for who writes bytes.
+pub(crate) fn escape_attr_bytes(text: &str, out: &mut Vec<u8>) {
+    escape(text, in_attribute, |piece| out.extend_from_slice(piece.as_bytes()));
+}
+
+const fn in_text(byte: u8) -> Option<&'static str> {
+    match byte {
         b'<' => Some("&lt;"),
         b'>' => Some("&gt;"),
         b'&' => Some("&amp;"),
+        b'\r' => Some("&#xD;"),
+        _ => None,
+    }
+}
+
+const fn in_attribute(byte: u8) -> Option<&'static str> {
+    match byte {
         b'\'' => Some("&apos;"),
         b'"' => Some("&quot;"),
         b'\t' => Some("&#x9;"),
         b'\n' => Some("&#xA;"),
-        b'\r' => Some("&#xD;"),
-        _ => None,
-    });
+        _ => in_text(byte),
+    }
 }
 
-fn escape(text: &str, out: &mut String, replacement: impl Fn(u8) -> Option<&'static str>) {
-    let mut written = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if let Some(replacement) = replacement(byte) {
-            out.push_str(&text[written..at]);
-            out.push_str(replacement);
-            written = at + 1;
-        }
+#[inline]
+fn escape(text: &str, replacement: impl Fn(u8) -> Option<&'static str>, mut push: impl FnMut(&str)) {
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| replacement(byte).is_some()) {
+        push(&rest[..at]);
+        push(replacement(rest.as_bytes()[at]).unwrap_or_default());
+        rest = &rest[at + 1..];
     }
-    out.push_str(&text[written..]);
+    push(rest);
 }

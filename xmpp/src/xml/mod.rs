@@ -20,6 +20,7 @@ mod tests;
 
 pub use element::{Attribute, Element, Node};
 pub use error::{Excess, XmlError};
+pub(crate) use escape::escape_attr_bytes;
 pub use escape::{escape_attr, escape_text};
 pub use framer::{Frame, Framer};
 pub use limits::Limits;

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::chars::{are_chars, is_all_space, is_char, is_ncname, is_space};
-use super::lexer::{Lexer, Token};
+use super::chars::are_chars;
+use super::lexer::{InTag, Lexer, Name, Token, is_all_space};
 use super::{Excess, Limits, StreamPrefixes, XML, XMLNS, XmlError};
 
 /// What comes next in a document. Of a start tag, the reader itself answers what it was.
@@ -61,7 +61,8 @@ enum Bound {
 }
 
 /// An element that has begun and not ended.
-struct Open {
+struct Open<'a> {
+    name: &'a str,
     bindings_before: u32,
     children: u32,
 }
@@ -70,7 +71,7 @@ pub(crate) struct Reader<'a> {
     lexer: Lexer<'a>,
     limits: &'a Limits,
     scope: Option<&'a StreamPrefixes>,
-    open: SmallVec<[Open; 8]>,
+    open: SmallVec<[Open<'a>; 8]>,
     bindings: SmallVec<[Declaration<'a>; 6]>,
     /// Prefixes that only the stream header declares and this document uses.
     borrowed: SmallVec<[&'a str; 2]>,
@@ -169,6 +170,11 @@ impl<'a> Reader<'a> {
         self.empty
     }
 
+    /// Where in the document `part`, a slice of it, begins.
+    pub(crate) fn offset_of(&self, part: &str) -> Option<usize> {
+        self.lexer.offset_of(part)
+    }
+
     fn resolve(&self, bound: Bound) -> &str {
         match bound {
             Bound::None => "",
@@ -189,44 +195,28 @@ impl<'a> Reader<'a> {
             return Ok(Event::End);
         }
         loop {
-            return match self.lexer.next()? {
-                Token::Start {
-                    name,
-                    attributes,
-                    empty,
-                } => {
-                    self.start(name, attributes)?;
-                    self.empty = empty;
-                    Ok(Event::Start)
-                }
-                Token::End => {
+            return match self.lexer.token()? {
+                Token::StartTag(name) => self.start(name).map(|()| Event::Start),
+                Token::EndTag => {
+                    let open = self
+                        .open
+                        .last()
+                        .ok_or(XmlError::NotWellFormed("end tag without start tag"))?;
+                    self.lexer.end_tag(open.name)?;
                     self.end();
                     Ok(Event::End)
                 }
-                Token::Text(text) if self.open.is_empty() => {
-                    if !is_all_space(text) {
-                        return Err(XmlError::NotWellFormed("text outside of the element"));
-                    }
-                    continue;
-                }
-                Token::Text(text) => {
-                    if memchr::memchr(b']', text.as_bytes()).is_some() && text.contains("]]>") {
-                        return Err(XmlError::NotWellFormed("']]>' in character data"));
-                    }
-                    Ok(Event::Text(text))
-                }
-                Token::CData(_) | Token::Reference(_) if self.open.is_empty() => {
-                    Err(XmlError::NotWellFormed("text outside of the element"))
-                }
-                Token::CData(text) => Ok(Event::Text(text)),
-                Token::Reference(name) => reference(name).map(Event::Char),
+                Token::Text { text, .. } if !self.open.is_empty() => Ok(Event::Text(text)),
+                Token::Char(c) if !self.open.is_empty() => Ok(Event::Char(c)),
+                Token::Text { text, cdata: false } if is_all_space(text) => continue,
+                Token::Text { .. } | Token::Char(_) => Err(XmlError::NotWellFormed("text outside of the element")),
                 Token::Eof if self.open.is_empty() && self.root_seen => Ok(Event::Eof),
                 Token::Eof => Err(XmlError::NotWellFormed("element does not end")),
             };
         }
     }
 
-    fn start(&mut self, name: &'a str, attributes: &'a str) -> Result<(), XmlError> {
+    fn start(&mut self, name: Name<'a>) -> Result<(), XmlError> {
         match self.open.last_mut() {
             Some(parent) => {
                 parent.children += 1;
@@ -240,17 +230,18 @@ impl<'a> Reader<'a> {
         if self.open.len() >= usize::from(self.limits.depth_max) {
             return Err(XmlError::PolicyViolation(Excess::Depth));
         }
+        self.check_length(name)?;
         self.declared_from = self.bindings.len() as u32;
         self.open.push(Open {
+            name: name.text,
             bindings_before: self.declared_from,
             children: 0,
         });
 
-        let (prefix, local) = self.qname(name)?;
-        self.read_attributes(attributes)?;
-        (self.prefix, self.name) = (prefix, local);
-        self.ns = self.bind_element(prefix)?;
-        if !prefix.is_empty() && self.scope.is_some_and(|scope| scope.content() == self.ns()) {
+        self.read_attributes()?;
+        (self.prefix, self.name) = (name.prefix(), name.local());
+        self.ns = self.bind(self.prefix)?;
+        if !self.prefix.is_empty() && self.scope.is_some_and(|scope| scope.content() == self.ns()) {
             // RFC 6120 §4.8.5: no prefixes for the content namespace.
             return Err(XmlError::BadNamespacePrefix("prefix for the content namespace"));
         }
@@ -263,37 +254,33 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Splits a name into prefix and local part, both checked.
-    fn qname(&self, name: &'a str) -> Result<(&'a str, &'a str), XmlError> {
-        if name.len() > usize::from(self.limits.name_bytes_max) {
-            return Err(XmlError::PolicyViolation(Excess::NameBytes));
-        }
-        let (prefix, local) = match memchr::memchr(b':', name.as_bytes()) {
-            Some(colon) => (&name[..colon], &name[colon + 1..]),
-            None => ("", name),
-        };
-        let valid = is_ncname(local) && (prefix.len() == name.len() - local.len() || is_ncname(prefix));
-        if valid {
-            Ok((prefix, local))
-        } else {
-            Err(XmlError::NotWellFormed("name that XML does not allow"))
+    fn check_length(&self, name: Name<'a>) -> Result<(), XmlError> {
+        match name.text.len() <= usize::from(self.limits.name_bytes_max) {
+            true => Ok(()),
+            false => Err(XmlError::PolicyViolation(Excess::NameBytes)),
         }
     }
 
-    fn read_attributes(&mut self, source: &'a str) -> Result<(), XmlError> {
+    fn read_attributes(&mut self) -> Result<(), XmlError> {
         self.attributes.clear();
-        let mut attributes = AttributeLexer { source, at: 0 };
         let mut count = 0;
-        while let Some((name, value, source)) = attributes.next()? {
+        loop {
+            let (name, value, source) = match self.lexer.in_tag()? {
+                InTag::Attribute { name, value, source } => (name, value, source),
+                InTag::End { empty } => {
+                    self.empty = empty;
+                    return Ok(());
+                }
+            };
             count += 1;
             if count > self.limits.attributes_max {
                 return Err(XmlError::PolicyViolation(Excess::Attributes));
             }
-            let (prefix, local) = self.qname(name)?;
-            let value = attribute_value(value)?;
+            self.check_length(name)?;
+            let (prefix, local) = (name.prefix(), name.local());
             if prefix == "xmlns" {
                 self.declare(local, value, source)?;
-            } else if name == "xmlns" {
+            } else if name.text == "xmlns" {
                 self.declare("", value, source)?;
             } else {
                 self.attributes.push(RawAttribute {
@@ -305,7 +292,6 @@ impl<'a> Reader<'a> {
                 });
             }
         }
-        Ok(())
     }
 
     fn declare(&mut self, prefix: &'a str, ns: Cow<'a, str>, source: &'a str) -> Result<(), XmlError> {
@@ -328,7 +314,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn bind_element(&mut self, prefix: &'a str) -> Result<Bound, XmlError> {
+    fn bind(&mut self, prefix: &'a str) -> Result<Bound, XmlError> {
         if let Some(at) = self.bindings.iter().rposition(|binding| binding.prefix == prefix) {
             return Ok(if self.bindings[at].ns.is_empty() {
                 Bound::None
@@ -364,7 +350,7 @@ impl<'a> Reader<'a> {
         for at in 0..self.attributes.len() {
             let prefix = self.attributes[at].prefix;
             if !prefix.is_empty() {
-                self.attributes[at].binding = self.bind_element(prefix)?;
+                self.attributes[at].binding = self.bind(prefix)?;
             }
             let (earlier, this) = (&self.attributes[..at], &self.attributes[at]);
             let same = |other: &RawAttribute<'_>| {
@@ -380,123 +366,6 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
-}
-
-/// Cuts the inside of a start tag, after the name, into attributes.
-struct AttributeLexer<'a> {
-    source: &'a str,
-    at: usize,
-}
-
-impl<'a> AttributeLexer<'a> {
-    /// Name, value without its quotes, and all of it as written.
-    fn next(&mut self) -> Result<Option<(&'a str, &'a str, &'a str)>, XmlError> {
-        const BAD: XmlError = XmlError::NotWellFormed("attribute that XML does not allow");
-        let bytes = self.source.as_bytes();
-        let begin = self.at;
-        self.skip_space();
-        let name_from = self.at;
-        if name_from == bytes.len() {
-            return Ok(None);
-        }
-        if name_from == begin {
-            return Err(XmlError::NotWellFormed("no space before an attribute"));
-        }
-        while bytes.get(self.at).is_some_and(|b| *b != b'=' && !is_space(*b)) {
-            self.at += 1;
-        }
-        let name = &self.source[name_from..self.at];
-        self.skip_space();
-        if bytes.get(self.at) != Some(&b'=') {
-            return Err(BAD);
-        }
-        self.at += 1;
-        self.skip_space();
-        let quote = match bytes.get(self.at) {
-            Some(quote @ (b'"' | b'\'')) => *quote,
-            _ => return Err(BAD),
-        };
-        let value_from = self.at + 1;
-        let length = memchr::memchr(quote, &bytes[value_from..]).ok_or(BAD)?;
-        self.at = value_from + length + 1;
-        Ok(Some((
-            name,
-            &self.source[value_from..value_from + length],
-            &self.source[name_from..self.at],
-        )))
-    }
-
-    fn skip_space(&mut self) {
-        while self.source.as_bytes().get(self.at).is_some_and(|b| is_space(*b)) {
-            self.at += 1;
-        }
-    }
-}
-
-/// Resolves references and normalises white space (XML §3.3.3).
-fn attribute_value(raw: &str) -> Result<Cow<'_, str>, XmlError> {
-    let special = |b: u8| matches!(b, b'<' | b'&' | b'\t' | b'\n' | b'\r');
-    let Some(first) = raw.bytes().position(special) else {
-        return Ok(Cow::Borrowed(raw));
-    };
-    let mut value = String::with_capacity(raw.len());
-    value.push_str(&raw[..first]);
-    let mut rest = &raw[first..];
-    while let Some(at) = rest.bytes().position(special) {
-        value.push_str(&rest[..at]);
-        let mut used = 1;
-        match rest.as_bytes()[at] {
-            b'<' => return Err(XmlError::NotWellFormed("'<' in an attribute value")),
-            b'&' => {
-                let after = &rest[at + 1..];
-                let end = after
-                    .find(';')
-                    .ok_or(XmlError::NotWellFormed("reference without end"))?;
-                value.push(reference(&after[..end])?);
-                used += end + 1;
-            }
-            b'\r' => {
-                value.push(' ');
-                // XML §2.11: a line end of two characters is one line feed before it becomes a space.
-                used += usize::from(rest.as_bytes().get(at + 1) == Some(&b'\n'));
-            }
-            _ => value.push(' '),
-        }
-        rest = &rest[at + used..];
-    }
-    value.push_str(rest);
-    Ok(Cow::Owned(value))
-}
-
-/// The character that `&name;` stands for: a character reference or one of the five predefined entities (XML §4.6).
-fn reference(name: &str) -> Result<char, XmlError> {
-    const BAD: XmlError = XmlError::NotWellFormed("reference that XML does not allow");
-    match name {
-        "lt" => return Ok('<'),
-        "gt" => return Ok('>'),
-        "amp" => return Ok('&'),
-        "apos" => return Ok('\''),
-        "quot" => return Ok('"'),
-        _ => {}
-    }
-    let Some(number) = name.strip_prefix('#') else {
-        let well_formed = name.split(':').all(is_ncname);
-        return Err(if well_formed {
-            XmlError::RestrictedXml("entity reference")
-        } else {
-            BAD
-        });
-    };
-    let (digits, radix) = match number.strip_prefix('x') {
-        Some(digits) => (digits, 16),
-        None => (number, 10),
-    };
-    // from_str_radix would take a sign.
-    if !digits.bytes().all(|b| char::from(b).is_digit(radix)) {
-        return Err(BAD);
-    }
-    let code = u32::from_str_radix(digits, radix).map_err(|_| BAD)?;
-    char::from_u32(code).filter(|c| is_char(*c)).ok_or(BAD)
 }
 
 /// Appends character data with its line ends normalised (XML §2.11): CR LF and a lone CR become LF.
