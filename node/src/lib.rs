@@ -3,7 +3,12 @@
 //!
 //! - [`config`]: every key with its default, from flags, environment and file;
 
+pub mod admin;
+pub mod cli;
 pub mod config;
+pub mod data;
 mod start_error;
+pub mod telemetry;
+pub mod tls;
 
 pub use start_error::StartError;

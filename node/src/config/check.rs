@@ -1,6 +1,40 @@
 //! What types cannot say: keys that must fit each other, and keys that ask for what this version cannot do.
 
+use heronry_xmpp::jid::BareJid;
+
 use super::{ConfigError, Loaded, Mechanism, Role};
+
+/// Puts addresses into the form in which they are compared (RFC 7622).
+pub(super) fn prepare(loaded: &mut Loaded) -> Result<(), ConfigError> {
+    let refuse = |key: &str, problem: String, origin| ConfigError::Value {
+        key: key.to_owned(),
+        problem,
+        origin,
+    };
+    let (domains, admins) = (loaded.source("domains"), loaded.source("auth.admins"));
+    for domain in &mut loaded.config.domains {
+        let prepared = BareJid::new(None, domain).map_err(|error| {
+            refuse(
+                "domains",
+                format!("names `{domain}`, which is not a domain: {error}"),
+                domains.clone(),
+            )
+        })?;
+        prepared.domain().clone_into(domain);
+    }
+    for admin in &mut loaded.config.auth.admins {
+        let problem = match BareJid::parse(admin) {
+            Ok(prepared) if prepared.local().is_some() => {
+                prepared.as_str().clone_into(admin);
+                continue;
+            }
+            Ok(_) => format!("names `{admin}`, which is a domain and not an account"),
+            Err(error) => format!("names `{admin}`, which is not the address of an account: {error}"),
+        };
+        return Err(refuse("auth.admins", problem, admins));
+    }
+    Ok(())
+}
 
 /// Refuses values that do not make sense alone or together.
 pub(super) fn values(loaded: &Loaded) -> Result<(), ConfigError> {

@@ -28,6 +28,8 @@ pub struct Limits {
     pub depth_max: u16,
     /// Most attributes of one element, namespace declarations not counted.
     pub attributes_max: u16,
+    /// Most connections of the admin port at a time; further ones wait.
+    pub admin_connections_max: u16,
     /// How long ending may take after SIGTERM or SIGINT: what is committed by then is kept, what is not was not acknowledged.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::Time")]
@@ -66,6 +68,7 @@ impl Default for Limits {
             entry_bytes_max: 512 << 10,
             depth_max: 32,
             attributes_max: 32,
+            admin_connections_max: 64,
             shutdown_timeout: Duration::from_secs(8),
             before_auth: BeforeAuth::default(),
             rate: Rate::default(),

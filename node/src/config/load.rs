@@ -142,7 +142,8 @@ impl Loaded {
         if let Some(data) = &sources.data {
             given.text("storage.data", &data.to_string_lossy(), Source::Flag("--data"))?;
         }
-        let loaded = given.merge()?;
+        let mut loaded = given.merge()?;
+        check::prepare(&mut loaded)?;
         check::values(&loaded)?;
         Ok(loaded)
     }
@@ -491,6 +492,28 @@ mod tests {
             sentence(&set(&["limits.entry_bytes_max=1"])),
             "`limits.frame_bytes_max` in the default must be smaller than `limits.entry_bytes_max` (393216 bytes against 1)"
         );
+    }
+
+    #[test]
+    fn domains_and_admins_are_addresses_and_prepared_as_such() {
+        let loaded = Loaded::load(&set(&[
+            "domains=EXAMPLE.org,b\u{fc}cher.example",
+            "auth.admins=Romeo@example.org",
+        ]))
+        .unwrap();
+        assert_eq!(loaded.config.domains, ["example.org", "b\u{fc}cher.example"]);
+        assert_eq!(loaded.config.auth.admins, ["romeo@example.org"]);
+        for assignment in [
+            "domains=a b",
+            "domains=a@b",
+            "domains=a/b",
+            "domains=a.example,A.example",
+            "auth.admins=example.org",
+            "auth.admins=a@b/c",
+        ] {
+            let sentence = sentence(&set(&[assignment]));
+            assert!(sentence.contains("in --set names"), "{assignment}: {sentence}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use heronry_xmpp::sasl::ScramHash;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -224,6 +225,45 @@ impl Default for Storage {
     fn default() -> Self {
         Self {
             data: PathBuf::from("./heronry-data"),
+        }
+    }
+}
+
+impl Role {
+    /// As it is written in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Core => "core",
+        }
+    }
+}
+
+impl Mechanism {
+    /// The hash whose keys the mechanism needs; `None` for PLAIN, which is checked against any of them.
+    pub const fn scram_hash(self) -> Option<ScramHash> {
+        match self {
+            Self::ScramSha512 => Some(ScramHash::Sha512),
+            Self::ScramSha256 => Some(ScramHash::Sha256),
+            Self::ScramSha1 => Some(ScramHash::Sha1),
+            Self::Plain => None,
+        }
+    }
+}
+
+impl Auth {
+    /// The hashes that new accounts get keys for.
+    pub fn scram_hashes(&self) -> Vec<ScramHash> {
+        let hashes: Vec<_> = self
+            .mechanisms
+            .iter()
+            .filter_map(|mechanism| mechanism.scram_hash())
+            .collect();
+        // PLAIN alone is checked against keys, too.
+        if hashes.is_empty() {
+            vec![ScramHash::Sha512]
+        } else {
+            hashes
         }
     }
 }

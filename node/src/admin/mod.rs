@@ -1,0 +1,17 @@
+//! The port for operators: `/healthz`, `/readyz`, `/metrics` and the Admin service, over HTTP/1.1 and HTTP/2 without TLS.
+//!
+//! It listens on loopback unless told otherwise. Health and metrics are for everybody who reaches it; the Admin service wants
+//! the token.
+
+mod broker;
+mod guard;
+mod http;
+mod server;
+mod service;
+pub mod token;
+
+pub use self::{
+    broker::{Broker, BrokerError, BrokerStatus, Cursor, UserPage},
+    server::{Admin, AdminOptions},
+    token::Token,
+};
