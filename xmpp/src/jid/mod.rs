@@ -12,7 +12,7 @@ mod tests;
 pub use prepare::JidError;
 pub use slot::{SLOTS, slot};
 
-use std::borrow::{Borrow, Cow};
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -33,6 +33,14 @@ struct Address {
 
 impl Address {
     fn parse(text: &str) -> Result<Self, JidError> {
+        if let Some((local, domain)) = prepare::plain(text) {
+            return Ok(Self {
+                local,
+                domain,
+                end: text.len() as u16,
+                text: text.into(),
+            });
+        }
         // RFC 7622 §3.2: the first '/' ends the domainpart, then the first '@' starts it; both before any mapping.
         let (rest, resource) = match text.split_once('/') {
             Some((rest, resource)) => (rest, Some(resource)),
@@ -42,26 +50,7 @@ impl Address {
             Some((local, domain)) => (Some(local), domain),
             None => (None, rest),
         };
-        let local = local.map(prepare::local).transpose()?;
-        let domain = prepare::domain(domain)?;
-        let resource = resource.map(prepare::resource).transpose()?;
-        let [l, r] = [&local, &resource].map(|part| part.as_ref().map_or(0, |part| part.len() + 1));
-        let borrowed = |part: &Option<Cow<'_, str>>| !matches!(part, Some(Cow::Owned(_)));
-        if borrowed(&local)
-            && borrowed(&resource)
-            && matches!(domain, Cow::Borrowed(_))
-            && l + domain.len() + r == text.len()
-        {
-            // Prepared already, as nearly all addresses are: the text is taken as it is.
-            let domain = (l + domain.len()) as u16;
-            return Ok(Self {
-                local: l.saturating_sub(1) as u16,
-                domain,
-                end: text.len() as u16,
-                text: text.into(),
-            });
-        }
-        Ok(Self::join(local.as_deref(), &domain, resource.as_deref()))
+        Self::from_parts(local, domain, resource)
     }
 
     fn from_parts(local: Option<&str>, domain: &str, resource: Option<&str>) -> Result<Self, JidError> {

@@ -49,9 +49,57 @@ pub enum JidError {
     UnexpectedResource,
 }
 
+/// Where localpart and domainpart end, when `text` is an address that is prepared already: lower-case ASCII, as nearly all
+/// are. `None` says nothing: the parts must be looked at one by one.
+pub(super) fn plain(text: &str) -> Option<(u16, u16)> {
+    let bytes = text.as_bytes();
+    let class = |byte: &u8| PLAIN[usize::from(*byte)];
+    let mut local = 0;
+    let mut end = bytes
+        .iter()
+        .position(|byte| class(byte) & IN_LOCAL == 0)
+        .unwrap_or(bytes.len());
+    if bytes.get(end) == Some(&b'@') {
+        (local, end) = (end, text.find('/').unwrap_or(bytes.len()));
+    }
+    let domain = text.get(if local > 0 { local + 1 } else { 0 }..end)?;
+    let resource = match bytes.get(end) {
+        None => None,
+        Some(b'/') => Some(&bytes[end + 1..]),
+        Some(_) => return None,
+    };
+    let plain_resource = |resource: &[u8]| {
+        matches!(resource.len(), 1..=PART_BYTES_MAX)
+            && resource[0] != b' '
+            && resource.iter().all(|byte| class(byte) & IN_RESOURCE != 0)
+    };
+    // An '@' at the very beginning leaves `local` at 0 and itself in the domain, which is then not plain.
+    let plain = local <= PART_BYTES_MAX && is_plain_domain(domain) && resource.is_none_or(plain_resource);
+    plain.then_some((local as u16, end as u16))
+}
+
+/// Class bit: needs no mapping in a localpart.
+const IN_LOCAL: u8 = 1;
+/// Class bit: needs no mapping in a domain label.
+const IN_LABEL: u8 = 1 << 1;
+/// Class bit: needs no mapping in a resourcepart.
+const IN_RESOURCE: u8 = 1 << 2;
+
+static PLAIN: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte: u8 = 0x20;
+    while byte < 0x7f {
+        let local = byte > 0x20 && !byte.is_ascii_uppercase() && !is_excluded_from_local(byte);
+        let label = matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        classes[byte as usize] = IN_RESOURCE | if local { IN_LOCAL } else { 0 } | if label { IN_LABEL } else { 0 };
+        byte += 1;
+    }
+    classes
+};
+
 /// PRECIS UsernameCaseMapped without the characters of RFC 7622 §3.3.1.
 pub(super) fn local(text: &str) -> Result<Cow<'_, str>, JidError> {
-    let plain = |b: u8| matches!(b, 0x21..=0x7e) && !b.is_ascii_uppercase() && !is_excluded_from_local(b);
+    let plain = |byte: u8| PLAIN[usize::from(byte)] & IN_LOCAL != 0;
     let prepared = if text.bytes().all(plain) {
         Cow::Borrowed(text)
     } else {
@@ -70,13 +118,13 @@ fn mapped_local(text: &str) -> Result<Cow<'_, str>, JidError> {
     }
 }
 
-fn is_excluded_from_local(byte: u8) -> bool {
+const fn is_excluded_from_local(byte: u8) -> bool {
     matches!(byte, b'"' | b'&' | b'\'' | b'/' | b':' | b'<' | b'>' | b'@')
 }
 
 /// PRECIS OpaqueString. A leading space is refused as RFC 7622 §3.5 lists it among what is no JID (example 18).
 pub(super) fn resource(text: &str) -> Result<Cow<'_, str>, JidError> {
-    let prepared = if text.bytes().all(|b| matches!(b, 0x20..=0x7e)) {
+    let prepared = if text.bytes().all(|byte| PLAIN[usize::from(byte)] & IN_RESOURCE != 0) {
         Cow::Borrowed(text)
     } else {
         stable(text, JidError::BadResource, |s| OpaqueString::enforce(s).ok())?
@@ -135,19 +183,28 @@ pub(super) fn domain(text: &str) -> Result<Cow<'_, str>, JidError> {
     mapped_domain(text).map(Cow::Owned)
 }
 
-/// Lower-case NR-LDH labels within the DNS's lengths: nothing to map.
+/// Lower-case NR-LDH labels within the DNS's lengths (RFC 1034 §3.1): nothing to map.
 fn is_plain_domain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_plain_label)
+    let bytes = text.as_bytes();
+    let mut label = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        if PLAIN[usize::from(*byte)] & IN_LABEL == 0 {
+            if *byte != b'.' || !is_plain_label(&bytes[label..at]) {
+                return false;
+            }
+            label = at + 1;
+        }
+    }
+    bytes.len() <= 253 && is_plain_label(&bytes[label..])
 }
 
-fn is_plain_label(label: &str) -> bool {
-    let bytes = label.as_bytes();
-    matches!(bytes.len(), 1..=63)
-        && bytes.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-        && bytes[0] != b'-'
-        && bytes[bytes.len() - 1] != b'-'
-        // Hyphens in the third and fourth place are reserved (RFC 5890 §2.3.1); "xn--" is an A-label.
-        && bytes.get(2..4) != Some(b"--")
+/// Of letters, digits and hyphens: whether the hyphens are where they may be (RFC 5890 §2.3.1: those in the third and fourth
+/// place are reserved, and "xn--" is an A-label).
+fn is_plain_label(label: &[u8]) -> bool {
+    matches!(label.len(), 1..=63)
+        && label[0] != b'-'
+        && label[label.len() - 1] != b'-'
+        && label.get(2..4) != Some(b"--")
 }
 
 /// UTS 46 mapping (which performs what RFC 5895 describes), then IDNA2008's own rules, which are stricter.

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::payload::PayloadAt;
 use super::{IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
 use crate::jid::Jid;
-use crate::xml::reader::{Event, RawAttribute, Reader};
-use crate::xml::{CLIENT, Element, Limits, SERVER, StreamPrefixes, XML, XmlError};
+use crate::xml::reader::{Event, Reader};
+use crate::xml::{CLIENT, Element, Limits, SERVER, StreamPrefixes, XmlError};
 
 /// What a top-level element is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,68 +82,59 @@ struct Head {
 
 impl Head {
     fn read(reader: &Reader<'_>) -> Result<Self, XmlError> {
-        let value = |name: &str| -> Option<&str> {
-            let plain = |a: &&RawAttribute<'_>| a.prefix.is_empty() && a.local == name;
-            reader.attributes().iter().find(plain).map(|a| a.value.as_ref())
-        };
+        let (mut to, mut from, mut id, mut type_, mut lang) = (None, None, None, None, None);
+        let mut extra = String::new();
+        // The default namespace is what a stanza is in anyway; other declarations and attributes go with it.
+        for declaration in reader.declarations().iter().filter(|d| !d.prefix.is_empty()) {
+            extra.push(' ');
+            extra.push_str(declaration.source);
+        }
+        for attribute in reader.attributes() {
+            let ours = match (attribute.prefix, attribute.local) {
+                ("", "to") => &mut to,
+                ("", "from") => &mut from,
+                ("", "id") => &mut id,
+                ("", "type") => &mut type_,
+                ("xml", "lang") => &mut lang,
+                _ => {
+                    extra.push(' ');
+                    extra.push_str(attribute.source);
+                    continue;
+                }
+            };
+            *ours = Some(attribute.value.as_ref());
+        }
         let mut refused = None;
         let kind = match reader.name() {
-            "message" => Kind::Message(MessageType::of(value("type"))),
-            "presence" => Kind::Presence(PresenceType::of(value("type")).unwrap_or_else(|| {
+            "message" => Kind::Message(MessageType::of(type_)),
+            "presence" => Kind::Presence(PresenceType::of(type_).unwrap_or_else(|| {
                 refused = Some(StanzaError::bad_request().with_text("unknown type of presence"));
                 PresenceType::Available
             })),
-            "iq" => Kind::Iq(IqType::of(value("type")).unwrap_or_else(|| {
+            "iq" => Kind::Iq(IqType::of(type_).unwrap_or_else(|| {
                 refused = Some(StanzaError::bad_request().with_text("iq without one of the four types"));
                 IqType::Set
             })),
             _ => return Err(XmlError::UnsupportedStanzaType("not a message, presence or iq")),
         };
-        let to = value("to").map(Jid::parse).transpose().unwrap_or_else(|_| {
+        let to = to.map(Jid::parse).transpose().unwrap_or_else(|_| {
             refused = Some(StanzaError::jid_malformed());
             None
         });
-        let from = value("from").map(Jid::parse).transpose();
+        let from = from.map(Jid::parse).transpose();
         let from = from.map_err(|_| XmlError::InvalidFrom("from is not an address"))?;
-        let lang = reader
-            .attributes()
-            .iter()
-            .find(|a| a.local == "lang" && reader.attribute_ns(a) == XML);
-
-        let mut head = Self {
-            stanza: Stanza {
-                kind,
-                to,
-                from,
-                id: value("id").map(Into::into),
-                lang: lang.map(|a| a.value.as_ref().into()),
-                payload: None,
-                extra: "".into(),
-                body: Bytes::new(),
-            },
-            refused,
-            extra: String::new(),
+        let (id, lang) = (id.map(Into::into), lang.map(Into::into));
+        let stanza = Stanza {
+            kind,
+            to,
+            from,
+            id,
+            lang,
+            payload: None,
+            extra: "".into(),
+            body: Bytes::new(),
         };
-        head.keep_the_rest(reader);
-        Ok(head)
-    }
-
-    /// Keeps attributes that are not ours and declarations, but for the default namespace: it is what a stanza is in anyway.
-    fn keep_the_rest(&mut self, reader: &Reader<'_>) {
-        let ours = |a: &RawAttribute<'_>| match a.prefix {
-            "" => matches!(a.local, "to" | "from" | "id" | "type"),
-            _ => a.local == "lang" && reader.attribute_ns(a) == XML,
-        };
-        let attributes = reader.attributes().iter().filter(|a| !ours(a)).map(|a| a.source);
-        let declarations = reader
-            .declarations()
-            .iter()
-            .filter(|d| !d.prefix.is_empty())
-            .map(|d| d.source);
-        for source in declarations.chain(attributes) {
-            self.extra.push(' ');
-            self.extra.push_str(source);
-        }
+        Ok(Self { stanza, refused, extra })
     }
 
     fn declare(&mut self, prefix: &str, ns: &str) {

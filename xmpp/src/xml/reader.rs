@@ -64,6 +64,7 @@ enum Bound {
 struct Open<'a> {
     name: &'a str,
     bindings_before: u32,
+    default_before: Bound,
     children: u32,
 }
 
@@ -84,6 +85,8 @@ pub(crate) struct Reader<'a> {
     ns: Bound,
     attributes: SmallVec<[RawAttribute<'a>; 6]>,
     declared_from: u32,
+    /// The default namespace inside the current element.
+    default: Bound,
 }
 
 impl<'a> Reader<'a> {
@@ -115,6 +118,10 @@ impl<'a> Reader<'a> {
             ns: Bound::None,
             attributes: SmallVec::new(),
             declared_from: 0,
+            default: match scope {
+                Some(scope) if !scope.default_ns().is_empty() => Bound::StreamDefault,
+                _ => Bound::None,
+            },
         })
     }
 
@@ -179,7 +186,7 @@ impl<'a> Reader<'a> {
         match bound {
             Bound::None => "",
             Bound::Xml => XML,
-            Bound::Here(at) => &self.bindings[at as usize].ns,
+            Bound::Here(at) => self.bindings.get(at as usize).map_or("", |declaration| &declaration.ns),
             Bound::StreamDefault => self.scope.map_or("", StreamPrefixes::default_ns),
             Bound::Stream(at) => self
                 .scope
@@ -235,6 +242,7 @@ impl<'a> Reader<'a> {
         self.open.push(Open {
             name: name.text,
             bindings_before: self.declared_from,
+            default_before: self.default,
             children: 0,
         });
 
@@ -251,6 +259,7 @@ impl<'a> Reader<'a> {
     fn end(&mut self) {
         if let Some(open) = self.open.pop() {
             self.bindings.truncate(open.bindings_before as usize);
+            self.default = open.default_before;
         }
     }
 
@@ -310,23 +319,23 @@ impl<'a> Reader<'a> {
         if self.declarations().iter().any(|earlier| earlier.prefix == prefix) {
             return Err(XmlError::NotWellFormed("attribute repeated"));
         }
+        let at = Bound::Here(self.bindings.len() as u32);
+        if prefix.is_empty() {
+            self.default = if ns.is_empty() { Bound::None } else { at };
+        }
         self.bindings.push(Declaration { prefix, ns, source });
         Ok(())
     }
 
     fn bind(&mut self, prefix: &'a str) -> Result<Bound, XmlError> {
-        if let Some(at) = self.bindings.iter().rposition(|binding| binding.prefix == prefix) {
-            return Ok(if self.bindings[at].ns.is_empty() {
-                Bound::None
-            } else {
-                Bound::Here(at as u32)
-            });
-        }
         match prefix {
-            "" if self.scope.is_some_and(|scope| !scope.default_ns().is_empty()) => Ok(Bound::StreamDefault),
-            "" => Ok(Bound::None),
-            "xml" => Ok(Bound::Xml),
-            _ => self.borrow_prefix(prefix),
+            "" => return Ok(self.default),
+            "xml" => return Ok(Bound::Xml),
+            _ => {}
+        }
+        match self.bindings.iter().rposition(|binding| binding.prefix == prefix) {
+            Some(at) => Ok(Bound::Here(at as u32)),
+            None => self.borrow_prefix(prefix),
         }
     }
 
