@@ -2,7 +2,11 @@
 
 use std::error::Error;
 
-const FILES: [&str; 3] = ["heronry/v1/log.proto", "heronry/v1/raft.proto", "heronry/v1/admin.proto"];
+const FILES: [&str; 3] = [
+    "heronry/v1/log.proto",
+    "heronry/v1/raft.proto",
+    "heronry/v1/admin.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     for file in FILES {

@@ -1,0 +1,230 @@
+//! Applying committed entries to a shard's rows.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
+
+use futures::{Stream, StreamExt};
+use heronry_storage::{Batch, Chunks, ShardId, Store, StoreError};
+use openraft::{
+    EntryPayload, OptionalSend, RaftSnapshotBuilder,
+    storage::{ApplyResponder, EntryResponder, RaftStateMachine},
+};
+use tokio::sync::watch;
+
+use super::{
+    State,
+    convert::{Applied, io_error},
+    decode,
+    log::Log,
+    type_config::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types},
+};
+
+/// What is applied in one write to the store, bytes of encoded entries.
+const APPLY_BYTES: usize = 1 << 20;
+
+/// A shard's rows, as openraft sees them.
+pub(super) struct Machine {
+    shard: ShardId,
+    store: Arc<dyn Store>,
+    log: Log,
+    state: Arc<State>,
+    applied: Applied,
+    /// The position the current snapshot was built or installed for. Its rows are the shard's rows.
+    snapshot: Option<Applied>,
+    progress: watch::Sender<Progress>,
+}
+
+/// What the machine tells about entries it has applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// The term of the last applied entry.
+    pub(super) term: u64,
+    /// The log should be purged up to here.
+    pub(super) purge: u64,
+}
+
+/// The rows of a shard on their way to, or from, another replica.
+pub(super) struct SnapshotData(Chunks);
+
+impl Machine {
+    pub(super) fn open(
+        shard: ShardId,
+        store: Arc<dyn Store>,
+        log: Log,
+        state: Arc<State>,
+    ) -> Result<(Self, watch::Receiver<Progress>), StoreError> {
+        let applied = store
+            .applied(shard)?
+            .map_or_else(|| Ok(Applied::default()), Applied::from_bytes)?;
+        let (progress, watching) = watch::channel(Progress::default());
+        let snapshot = applied.log_id.is_some().then(|| applied.clone());
+        let machine = Self {
+            shard,
+            store,
+            log,
+            state,
+            applied,
+            snapshot,
+            progress,
+        };
+        machine.publish();
+        Ok((machine, watching))
+    }
+
+    /// Applies entries with one write, then answers for them.
+    fn apply_entries(&mut self, pending: &mut Pending) -> Result<(), StoreError> {
+        if let Some(log_id) = pending.last.take() {
+            self.applied.log_id = Some(log_id);
+            if let Some(membership) = pending.membership.take() {
+                self.applied.membership = membership;
+            }
+            self.applied.at = pending
+                .batches
+                .iter()
+                .map(|batch| batch.at.0)
+                .fold(self.applied.at, u64::max);
+            self.store
+                .apply(self.shard, &pending.batches, self.applied.to_bytes())?;
+            self.publish();
+            self.log.applied(log_id.index);
+        }
+        pending.batches.clear();
+        pending.bytes = 0;
+        for responder in pending.responders.drain(..) {
+            responder.send(());
+        }
+        Ok(())
+    }
+
+    fn publish(&self) {
+        self.state.at.store(self.applied.at, Ordering::Release);
+        let Some(log_id) = self.applied.log_id else { return };
+        self.state.applied.store(log_id.index, Ordering::Release);
+        let (term, purge) = (*log_id.leader_id, self.log.to_purge());
+        self.progress.send_if_modified(|progress| {
+            let now = Progress {
+                term,
+                purge: purge.map_or(progress.purge, |purge| purge.min(log_id.index)),
+            };
+            std::mem::replace(progress, now) != now
+        });
+    }
+}
+
+/// Entries that are being collected for one write.
+#[derive(Default)]
+struct Pending {
+    batches: Vec<Batch>,
+    bytes: usize,
+    last: Option<LogId>,
+    membership: Option<StoredMembership>,
+    responders: Vec<ApplyResponder<Types>>,
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied.log_id, self.applied.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut pending = Pending::default();
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            pending.responders.extend(responder);
+            // An installed snapshot may be ahead of where it was asked for; what it contains is not applied again.
+            if Some(entry.log_id) <= self.applied.log_id {
+                continue;
+            }
+            pending.last = Some(entry.log_id);
+            match entry.payload {
+                EntryPayload::Blank => {}
+                EntryPayload::Normal(normal) => {
+                    pending.bytes += normal.0.len();
+                    let batches = decode(normal.0).map_err(|_| {
+                        io_error(StoreError::Corrupt("a log entry's batches cannot be read".to_owned()))
+                    })?;
+                    pending.batches.extend(batches);
+                }
+                EntryPayload::Membership(membership) => {
+                    pending.membership = Some(StoredMembership::new(Some(entry.log_id), membership));
+                }
+            }
+            if pending.bytes >= APPLY_BYTES {
+                self.apply_entries(&mut pending).map_err(io_error)?;
+            }
+        }
+        self.apply_entries(&mut pending).map_err(io_error)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        // Building reads nothing: the rows are on disk. So the position may be noted here.
+        self.snapshot = Some(self.applied.clone());
+        Builder {
+            shard: self.shard,
+            store: Arc::clone(&self.store),
+            applied: self.applied.clone(),
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
+        let (store, shard) = (Arc::clone(&self.store), self.shard);
+        let imported = tokio::task::spawn_blocking(move || store.import(shard, snapshot.0)).await;
+        let applied = imported
+            .map_err(io::Error::other)?
+            .and_then(Applied::from_bytes)
+            .map_err(io_error)?;
+        if applied.log_id < meta.last_log_id {
+            let text = "a snapshot is older than it was said to be".to_owned();
+            return Err(io_error(StoreError::Corrupt(text)));
+        }
+        self.applied = applied;
+        self.snapshot = Some(self.applied.clone());
+        self.publish();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let Some(applied) = &self.snapshot else { return Ok(None) };
+        let builder = Builder {
+            shard: self.shard,
+            store: Arc::clone(&self.store),
+            applied: applied.clone(),
+        };
+        builder.snapshot().map(Some)
+    }
+}
+
+/// Makes a snapshot: a position, and the promise to read the rows when they are asked for. They are then of that position or a
+/// later one, and say so themselves.
+pub(super) struct Builder {
+    shard: ShardId,
+    store: Arc<dyn Store>,
+    applied: Applied,
+}
+
+impl Builder {
+    fn snapshot(&self) -> Result<Snapshot, io::Error> {
+        let meta = SnapshotMeta {
+            last_log_id: self.applied.log_id,
+            last_membership: self.applied.membership.clone(),
+        };
+        let snapshot = SnapshotData(self.store.export(self.shard).map_err(io_error)?);
+        Ok(Snapshot { meta, snapshot })
+    }
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        self.snapshot()
+    }
+}

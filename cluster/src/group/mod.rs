@@ -1,0 +1,290 @@
+//! One shard's group: who leads, what is proposed, what is applied. All of openraft is below here.
+
+mod convert;
+mod log;
+mod machine;
+mod network;
+mod proposal;
+mod role;
+mod type_config;
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use heronry_proto::log as proto;
+use heronry_storage::{Batch, NodeId, ShardId, ShardRows, Store, Timestamp, Write};
+use openraft::{Raft, SnapshotPolicy, vote::RaftLeaderIdExt};
+use prost::Message;
+use tokio::sync::watch;
+
+pub use self::proposal::{Committed, Proposal};
+use self::{log::Log, machine::Machine, network::Alone, proposal::InFlight, role::Role, type_config::Types};
+use crate::{Options, ProposeError, StartError};
+
+/// A number that grows with every change of a shard's leader, and with every start of a node that leads alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Term(pub u64);
+
+impl std::fmt::Display for Term {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What this node is in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// Another node leads, or none does, or this one will once it has applied everything of earlier terms.
+    Follower {
+        /// Who leads, as far as it is known.
+        leader: Option<NodeId>,
+    },
+    /// This node leads, and everything of earlier terms is applied here: rows may be read and evaluated upon.
+    Leader {
+        /// In this term.
+        term: Term,
+    },
+    /// The group has stopped here, because its store failed or it was shut down. Nothing follows.
+    Closed,
+}
+
+/// A shard's group on this node. Clones are handles of the same group.
+#[derive(Clone)]
+pub struct Group(Arc<Inner>);
+
+struct Inner {
+    shard: ShardId,
+    node: NodeId,
+    raft: Raft<Types, Machine>,
+    store: Arc<dyn Store>,
+    rows: ShardRows,
+    leadership: watch::Receiver<Leadership>,
+    state: Arc<State>,
+    in_flight: Arc<InFlight>,
+    options: Options,
+}
+
+/// What a group's parts tell each other. All of it may be read at any time.
+#[derive(Default)]
+struct State {
+    /// The term in which this node leads and may evaluate; 0: none.
+    leading: AtomicU64,
+    /// This node is the only voter, so its lease never runs out.
+    alone: AtomicBool,
+    /// The greatest `at` of an applied batch, microseconds since the Unix epoch.
+    at: AtomicU64,
+    /// The index of the last applied entry.
+    applied: AtomicU64,
+    /// No more proposals: the group is being shut down.
+    closing: AtomicBool,
+}
+
+impl Group {
+    /// Starts the group of one shard from what the store has; founds it, with this node as the only voter, when that is
+    /// nothing. Must be called on the runtime that is to run it.
+    pub(crate) async fn start(shard: ShardId, store: Arc<dyn Store>, options: Options) -> Result<Self, StartError> {
+        let node = store.node_id();
+        let failed = |reason: &dyn std::fmt::Display| StartError::Group {
+            shard,
+            reason: reason.to_string(),
+        };
+        let state = Arc::new(State::default());
+        let log = Log::open(shard, Arc::clone(&store), &options)?;
+        let (machine, progress) = Machine::open(shard, Arc::clone(&store), log.clone(), Arc::clone(&state))?;
+        let config = Arc::new(config(shard).map_err(|error| failed(&error))?);
+        let raft = Raft::new(node.0, config, Alone, log, machine)
+            .await
+            .map_err(|error| failed(&error))?;
+        if !raft.is_initialized().await.map_err(|error| failed(&error))? {
+            raft.initialize(BTreeSet::from([node.0]))
+                .await
+                .map_err(|error| failed(&error))?;
+        }
+        let leadership = Role::start(shard, node, raft.clone(), Arc::clone(&state), progress);
+        // A single voter has nobody to wait for; the election gives it a new term.
+        raft.trigger().elect(false).await.map_err(|error| failed(&error))?;
+        let rows = store.rows(shard);
+        let in_flight = Arc::new(InFlight::new(options.in_flight_bytes_max));
+        Ok(Self(Arc::new(Inner {
+            shard,
+            node,
+            raft,
+            store,
+            rows,
+            leadership,
+            state,
+            in_flight,
+            options,
+        })))
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> ShardId {
+        self.0.shard
+    }
+
+    /// Appends one entry with these batches, if this node still leads in `term`.
+    ///
+    /// The proposal is on its way when this returns, in the order of calls; it need not be polled for that, and dropping it
+    /// does not take it back. It ends when the entry is committed (fsynced by a quorum) and applied here, so that
+    /// [`rows`](Self::rows) shows it. Proposals of a term end in the order of calls; after one has failed, those that were
+    /// called later in that term fail too, or may as well be taken to have failed.
+    ///
+    /// An empty list of batches is an entry as well: it is committed after everything before it.
+    pub fn propose(&self, term: Term, batches: Vec<Batch>) -> Proposal {
+        self.submit(term, batches).unwrap_or_else(Proposal::refused)
+    }
+
+    fn submit(&self, term: Term, batches: Vec<Batch>) -> Result<Proposal, ProposeError> {
+        let inner = &*self.0;
+        if inner.state.closing.load(Ordering::Acquire) {
+            return Err(ProposeError::Closed);
+        }
+        let leading = Term(inner.state.leading.load(Ordering::Acquire));
+        if leading != term {
+            return Err(self.not_leading_in(term));
+        }
+        let bytes = batches.iter().map(Batch::size).sum();
+        let max = inner.options.entry_bytes_max;
+        if bytes > max {
+            return Err(ProposeError::TooLarge { bytes, max });
+        }
+        let health = inner.store.health();
+        if health.pressed || health.stalled >= inner.options.stall_after {
+            return Err(ProposeError::Busy);
+        }
+        let permit = InFlight::enter(&inner.in_flight, bytes).ok_or(ProposeError::Busy)?;
+        let (responder, proposal) = proposal::pair(self, term, batches.len(), permit);
+        let leader = type_config::LeaderId::new_committed(term.0, inner.node.0);
+        let write = inner
+            .raft
+            .write(type_config::Normal(encode(batches)))
+            .responder(responder)
+            .with_leader(leader);
+        proposal::submit(write)?;
+        Ok(proposal)
+    }
+
+    /// Why a proposal of `term` cannot be appended here.
+    fn not_leading_in(&self, term: Term) -> ProposeError {
+        match *self.0.leadership.borrow() {
+            Leadership::Leader { term: leading } if leading == term => ProposeError::NotLeader { leader: None },
+            Leadership::Leader { term: leading } => ProposeError::Fenced {
+                proposed: term,
+                leading,
+            },
+            Leadership::Follower { leader } => ProposeError::NotLeader { leader },
+            Leadership::Closed => ProposeError::Closed,
+        }
+    }
+
+    /// What this node is in the group, now and from now on.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.0.leadership.clone()
+    }
+
+    /// This node leads in `term` and no other node can, at this moment. Without it no effect may be performed, not even one
+    /// that depends on no row.
+    pub fn has_lease(&self, term: Term) -> bool {
+        let state = &self.0.state;
+        state.leading.load(Ordering::Acquire) == term.0
+            && term.0 != 0
+            && (state.alone.load(Ordering::Acquire) || role::quorum_lease(&self.0.raft))
+    }
+
+    /// The shard's applied rows.
+    pub fn rows(&self) -> ShardRows {
+        self.0.rows.clone()
+    }
+
+    /// The greatest time of any applied batch: a leader's time continues from here.
+    pub fn last_at(&self) -> Timestamp {
+        Timestamp(self.0.state.at.load(Ordering::Acquire))
+    }
+
+    /// The index of the last applied entry.
+    pub fn applied(&self) -> u64 {
+        self.0.state.applied.load(Ordering::Acquire)
+    }
+
+    /// Waits for proposals that are under way, then stops the group.
+    pub(crate) async fn shutdown(&self) {
+        self.0.state.closing.store(true, Ordering::Release);
+        if tokio::time::timeout(self.0.options.shutdown_timeout, self.0.in_flight.empty())
+            .await
+            .is_err()
+        {
+            tracing::warn!(shard = %self.0.shard, "proposals were still under way at shutdown");
+        }
+        // The core task may have ended already, by itself.
+        let _ = self.0.raft.shutdown().await;
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Group({})", self.0.shard)
+    }
+}
+
+/// openraft's configuration of a group with one voter: nothing runs on timers, it is elected when we say so.
+fn config(shard: ShardId) -> Result<openraft::Config, openraft::ConfigError> {
+    let config = openraft::Config {
+        cluster_name: format!("shard-{shard}"),
+        heartbeat_interval: 300,
+        election_timeout_min: 1000,
+        election_timeout_max: 1800,
+        enable_tick: false,
+        // A new term after each start, so that what the process before it still has under way is fenced.
+        enable_leader_restore: Some(false),
+        enable_pre_vote: Some(true),
+        // Logs are purged by bytes, when we say so; rows are on disk, so a snapshot is needed for other replicas only.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        ..openraft::Config::default()
+    };
+    config.validate()
+}
+
+fn encode(batches: Vec<Batch>) -> Bytes {
+    let batches = batches.into_iter().map(|batch| proto::Batch {
+        at: batch.at.0,
+        writes: batch
+            .writes
+            .into_iter()
+            .map(|write| match write {
+                Write::Put(key, value) => proto::Write {
+                    key,
+                    value: Some(value),
+                },
+                Write::Delete(key) => proto::Write { key, value: None },
+            })
+            .collect(),
+    });
+    proto::Entry {
+        batches: batches.collect(),
+    }
+    .encode_to_vec()
+    .into()
+}
+
+fn decode(bytes: Bytes) -> Result<Vec<Batch>, prost::DecodeError> {
+    let batches = proto::Entry::decode(bytes)?.batches.into_iter().map(|batch| Batch {
+        at: Timestamp(batch.at),
+        writes: batch
+            .writes
+            .into_iter()
+            .map(|write| match write.value {
+                Some(value) => Write::Put(write.key, value),
+                None => Write::Delete(write.key),
+            })
+            .collect(),
+    });
+    Ok(batches.collect())
+}

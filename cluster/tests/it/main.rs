@@ -1,0 +1,3 @@
+//! Groups, from outside: what is proposed is committed, once, in order, and found again.
+
+mod groups;

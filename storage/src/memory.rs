@@ -1,0 +1,378 @@
+//! A store in memory, for simulations and tests: deterministic, and as forgetful as a disk.
+
+use std::{
+    collections::BTreeMap,
+    ops::{Bound, Range},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    Batch, Chunks, Done, Health, Key, LogState, NodeId, Record, Rows, RowsError, ShardId, ShardRows, Store, StoreError,
+    Value, Write, snapshot,
+};
+
+/// A [`Store`] that keeps everything in memory and writes nothing.
+///
+/// It makes the same promises as the one on disk and breaks them at the same points: what was not synced is gone after
+/// [`crash`](Self::crash). By default every write is synced at once, on the caller's thread; after
+/// [`hold_syncs`](Self::hold_syncs) only [`sync`](Self::sync) does it, so that a test decides what was durable when. Nothing
+/// in it depends on time or chance. Clones are handles of the same store.
+#[derive(Clone)]
+pub struct MemoryStore {
+    node: NodeId,
+    disk: Arc<Mutex<Disk>>,
+}
+
+#[derive(Default)]
+struct Disk {
+    /// What readers see: all writes.
+    visible: Shards,
+    /// What a crash leaves: the writes that are synced.
+    durable: Shards,
+    /// The writes in `visible` that are not in `durable`, in order. Bounded by what callers have in flight.
+    unsynced: Vec<(Op, Option<Done>)>,
+    held: bool,
+    stalled: Duration,
+    pressed: bool,
+    failure: Option<StoreError>,
+}
+
+type Shards = BTreeMap<ShardId, Shard>;
+
+#[derive(Clone, Default)]
+struct Shard {
+    log: BTreeMap<u64, Bytes>,
+    vote: Option<Bytes>,
+    purged: Option<Bytes>,
+    applied: Option<Bytes>,
+    rows: BTreeMap<Key, Value>,
+}
+
+#[derive(Clone)]
+enum Op {
+    Append(ShardId, Vec<Record>),
+    Vote(ShardId, Bytes),
+    Truncate(ShardId, u64),
+    Purge(ShardId, u64, Bytes),
+    Apply(ShardId, Vec<Batch>, Bytes),
+    Import(ShardId, BTreeMap<Key, Value>, Bytes),
+}
+
+impl MemoryStore {
+    /// An empty store that belongs to `node`.
+    pub fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            disk: Arc::default(),
+        }
+    }
+
+    /// From now on nothing becomes durable before [`sync`](Self::sync).
+    pub fn hold_syncs(&self) {
+        self.disk().held = true;
+    }
+
+    /// Makes all writes durable. Does nothing while the store is stalled.
+    pub fn sync(&self) {
+        self.sync_some(usize::MAX);
+    }
+
+    /// Makes the `count` oldest writes that are not yet durable so.
+    pub fn sync_some(&self, count: usize) {
+        let mut disk = self.disk();
+        if disk.stalled > Duration::ZERO || disk.failure.is_some() {
+            return;
+        }
+        let count = count.min(disk.unsynced.len());
+        let synced: Vec<_> = disk.unsynced.drain(..count).collect();
+        let mut done = Vec::new();
+        for (op, waiting) in synced {
+            op.perform(&mut disk.durable);
+            done.extend(waiting);
+        }
+        drop(disk);
+        for done in done {
+            done(Ok(()));
+        }
+    }
+
+    /// How many writes a crash would lose.
+    pub fn unsynced(&self) -> usize {
+        self.disk().unsynced.len()
+    }
+
+    /// The machine dies: every handle of this store is dead, and the store that is returned is what the disk has, every synced
+    /// write and no other. Callbacks of lost writes are never called.
+    pub fn crash(&self) -> Self {
+        self.crash_keeping(0)
+    }
+
+    /// As [`crash`](Self::crash), but the `count` oldest of the writes that were not synced happen to be on the disk: what is
+    /// lost is always a suffix, never a write in between.
+    pub fn crash_keeping(&self, count: usize) -> Self {
+        let mut disk = self.disk();
+        disk.failure.get_or_insert(StoreError::Closed);
+        let mut durable = std::mem::take(&mut disk.durable);
+        for (op, _) in disk.unsynced.drain(..).take(count) {
+            op.perform(&mut durable);
+        }
+        disk.visible = Shards::default();
+        let visible = durable.clone();
+        Self {
+            node: self.node,
+            disk: Arc::new(Mutex::new(Disk {
+                visible,
+                durable,
+                ..Disk::default()
+            })),
+        }
+    }
+
+    /// Every write that is not yet durable, and every later call, gets `error`: a full or a broken disk.
+    pub fn fail(&self, error: StoreError) {
+        let mut disk = self.disk();
+        disk.failure = Some(error.clone());
+        let lost = std::mem::take(&mut disk.unsynced);
+        drop(disk);
+        for done in lost.into_iter().filter_map(|(_, done)| done) {
+            done(Err(error.clone()));
+        }
+    }
+
+    /// The disk hangs, and has for `since`: nothing becomes durable until this is called with zero.
+    pub fn stall(&self, since: Duration) {
+        let held = {
+            let mut disk = self.disk();
+            disk.stalled = since;
+            disk.held
+        };
+        if !held {
+            self.sync();
+        }
+    }
+
+    /// What [`Health::pressed`] is to say.
+    pub fn press(&self, pressed: bool) {
+        self.disk().pressed = pressed;
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        // Nothing panics while it holds the lock; were it so, the state would still be whole.
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads from what is visible.
+    fn read<T>(&self, shard: ShardId, read: impl FnOnce(&Shard) -> T) -> Result<T, StoreError> {
+        let disk = self.disk();
+        if let Some(failure) = &disk.failure {
+            return Err(failure.clone());
+        }
+        Ok(match disk.visible.get(&shard) {
+            Some(shard) => read(shard),
+            None => read(&Shard::default()),
+        })
+    }
+
+    fn write(&self, op: Op, done: Option<Done>) -> Result<(), StoreError> {
+        let mut disk = self.disk();
+        if let Some(failure) = disk.failure.clone() {
+            drop(disk);
+            if let Some(done) = done {
+                done(Err(failure.clone()));
+            }
+            return Err(failure);
+        }
+        op.clone().perform(&mut disk.visible);
+        let sync = done.is_some() && !disk.held;
+        disk.unsynced.push((op, done));
+        drop(disk);
+        if sync {
+            self.sync();
+        }
+        Ok(())
+    }
+}
+
+impl Op {
+    fn perform(self, shards: &mut Shards) {
+        match self {
+            Self::Append(shard, records) => {
+                let log = &mut shards.entry(shard).or_default().log;
+                log.extend(records.into_iter().map(|record| (record.index, record.bytes)));
+            }
+            Self::Vote(shard, vote) => shards.entry(shard).or_default().vote = Some(vote),
+            Self::Truncate(shard, from) => drop(shards.entry(shard).or_default().log.split_off(&from)),
+            Self::Purge(shard, upto, purged) => {
+                let shard = shards.entry(shard).or_default();
+                shard.log.retain(|index, _| *index > upto);
+                shard.purged = Some(purged);
+            }
+            Self::Apply(shard, batches, applied) => {
+                let shard = shards.entry(shard).or_default();
+                for write in batches.into_iter().flat_map(|batch| batch.writes) {
+                    match write {
+                        Write::Put(key, value) => drop(shard.rows.insert(key, value)),
+                        Write::Delete(key) => drop(shard.rows.remove(&key)),
+                    }
+                }
+                shard.applied = Some(applied);
+            }
+            Self::Import(shard, rows, applied) => {
+                let shard = shards.entry(shard).or_default();
+                shard.rows = rows;
+                shard.applied = Some(applied);
+            }
+        }
+    }
+}
+
+impl Store for MemoryStore {
+    fn node_id(&self) -> NodeId {
+        self.node
+    }
+
+    fn log_state(&self, shard: ShardId) -> Result<LogState, StoreError> {
+        self.read(shard, |shard| LogState {
+            range: shard
+                .log
+                .keys()
+                .next()
+                .copied()
+                .zip(shard.log.keys().next_back().copied()),
+            vote: shard.vote.clone(),
+            purged: shard.purged.clone(),
+        })
+    }
+
+    fn read_log(&self, shard: ShardId, range: Range<u64>, bytes_max: usize) -> Result<Vec<Record>, StoreError> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.read(shard, |shard| {
+            let mut bytes = 0;
+            shard
+                .log
+                .range(range)
+                .take_while(|(_, record)| {
+                    let fits = bytes == 0 || bytes + record.len() <= bytes_max;
+                    bytes += record.len().max(1);
+                    fits
+                })
+                .map(|(index, bytes)| Record {
+                    index: *index,
+                    bytes: bytes.clone(),
+                })
+                .collect()
+        })
+    }
+
+    // The error of a queued write is told to its `done`.
+    fn append(&self, shard: ShardId, records: Vec<Record>, done: Done) {
+        let _ = self.write(Op::Append(shard, records), Some(done));
+    }
+
+    fn save_vote(&self, shard: ShardId, vote: Bytes, done: Done) {
+        let _ = self.write(Op::Vote(shard, vote), Some(done));
+    }
+
+    fn truncate(&self, shard: ShardId, from: u64, done: Done) {
+        let _ = self.write(Op::Truncate(shard, from), Some(done));
+    }
+
+    fn purge(&self, shard: ShardId, upto: u64, purged: Bytes, done: Done) {
+        let _ = self.write(Op::Purge(shard, upto, purged), Some(done));
+    }
+
+    fn rows(&self, shard: ShardId) -> ShardRows {
+        ShardRows::new(MemoryRows {
+            store: self.clone(),
+            shard,
+        })
+    }
+
+    fn applied(&self, shard: ShardId) -> Result<Option<Bytes>, StoreError> {
+        self.read(shard, |shard| shard.applied.clone())
+    }
+
+    fn apply(&self, shard: ShardId, batches: &[Batch], applied: Bytes) -> Result<(), StoreError> {
+        self.write(Op::Apply(shard, batches.to_vec(), applied), None)
+    }
+
+    fn export(&self, shard: ShardId) -> Result<Chunks, StoreError> {
+        self.read(shard, |_| ())?;
+        let store = self.clone();
+        let chunks = std::iter::once_with(move || {
+            let (applied, rows) = match store.read(shard, |shard| (shard.applied.clone(), shard.rows.clone())) {
+                Ok(read) => read,
+                Err(error) => return vec![Err(error)],
+            };
+            let (mut writer, header) = snapshot::Writer::start(shard, applied.unwrap_or_default());
+            let mut chunks = vec![header];
+            chunks.extend(rows.into_iter().filter_map(|(key, value)| writer.row(key, value)));
+            chunks.extend(writer.end());
+            chunks.into_iter().map(Ok).collect()
+        });
+        Ok(Box::new(chunks.flatten()))
+    }
+
+    fn import(&self, shard: ShardId, chunks: Chunks) -> Result<Bytes, StoreError> {
+        let (mut reader, applied) = snapshot::Reader::start(chunks)?;
+        let mut rows = BTreeMap::new();
+        while let Some(chunk) = reader.rows()? {
+            rows.extend(chunk.into_iter().map(|row| (row.key, row.value)));
+        }
+        self.write(Op::Import(shard, rows, applied.clone()), None)?;
+        self.sync();
+        Ok(applied)
+    }
+
+    fn health(&self) -> Health {
+        let disk = self.disk();
+        Health {
+            queued_bytes: 0,
+            pressed: disk.pressed,
+            stalled: disk.stalled,
+        }
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.sync();
+        let mut disk = self.disk();
+        match disk.failure.replace(StoreError::Closed) {
+            None | Some(StoreError::Closed) => Ok(()),
+            Some(error) => Err(error),
+        }
+    }
+}
+
+struct MemoryRows {
+    store: MemoryStore,
+    shard: ShardId,
+}
+
+impl Rows for MemoryRows {
+    fn row(&self, key: &[u8]) -> Result<Option<Value>, RowsError> {
+        let row = self.store.read(self.shard, |shard| shard.rows.get(key).cloned());
+        row.map_err(|error| RowsError(error.to_string()))
+    }
+
+    fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, RowsError> {
+        if prefix.len() < crate::key::SLOT_BYTES {
+            return Err(RowsError("a scan needs a slot".to_owned()));
+        }
+        let first = prefix.max(from);
+        let rows = self.store.read(self.shard, |shard| {
+            shard
+                .rows
+                .range::<[u8], _>((Bound::Included(first), Bound::Unbounded))
+                .take_while(|(key, _)| key.starts_with(prefix))
+                .take(limit)
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
+        });
+        rows.map_err(|error| RowsError(error.to_string()))
+    }
+}

@@ -1,0 +1,467 @@
+//! The store on disk: one RocksDB for all shards of a node.
+
+mod lock;
+mod open;
+mod rows;
+mod snapshot;
+mod sync_mark;
+mod writer;
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rocksdb::{BoundColumnFamily, ErrorKind, ReadOptions, WriteBatch};
+
+use self::writer::{Op, Pending, Writer};
+use crate::{
+    Batch, Chunks, Done, Health, LogState, NodeId, OpenError, Options, Record, ShardId, ShardRows, Store, StoreError,
+    Write, key, key::Kind, metrics,
+};
+
+/// Column families, beside the default one that stays empty.
+const LOG: &str = "log";
+const RAFT: &str = "raft";
+const ROWS: &str = "rows";
+const META: &str = "meta";
+
+/// How long an answer to "would RocksDB delay a write?" is good.
+const PRESSURE_AGE: Duration = Duration::from_millis(50);
+
+/// A [`Store`] in a directory.
+///
+/// The directory holds `lock` (who has it open), `synced` (see [`sync_mark`]) and `store` (RocksDB). It stays locked until the
+/// store and every [`ShardRows`] of it are dropped.
+pub struct RocksStore {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<Writer>>,
+}
+
+struct Shared {
+    db: Arc<Db>,
+    node: NodeId,
+    /// The current generation of each shard; 0 before its first row.
+    generations: Mutex<BTreeMap<ShardId, Arc<AtomicU32>>>,
+    queue: Mutex<Option<mpsc::Sender<Pending>>>,
+    pressure: Pressure,
+    failure: OnceLock<StoreError>,
+    options: Options,
+}
+
+/// RocksDB, and the lock that must outlive it. Fields are dropped in this order.
+struct Db {
+    rocks: rocksdb::DB,
+    _lock: lock::DataLock,
+}
+
+/// How the store keeps up, for whoever asks.
+struct Pressure {
+    since: Instant,
+    queued_bytes: std::sync::atomic::AtomicUsize,
+    /// When the write under way began, microseconds after `since`; 0: none is.
+    committing: AtomicU64,
+    applying: AtomicU64,
+    sampled: AtomicU64,
+    delayed: AtomicBool,
+}
+
+impl RocksStore {
+    /// Opens the store in a directory, and makes both when they are not there.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
+        let opened = open::open(path, &options)?;
+        let shared = Arc::new(Shared {
+            db: opened.db,
+            node: opened.node,
+            generations: Mutex::new(opened.generations),
+            queue: Mutex::default(),
+            pressure: Pressure::new(),
+            failure: OnceLock::new(),
+            options,
+        });
+        let failed = |error| OpenError::Failed {
+            path: path.to_owned(),
+            error,
+        };
+        let (queue, writer) = writer::spawn(Arc::clone(&shared), opened.mark).map_err(failed)?;
+        *shared.queue() = Some(queue);
+        let store = Self {
+            shared,
+            writer: Mutex::new(Some(writer)),
+        };
+        store.remove_doomed().map_err(failed)?;
+        Ok(store)
+    }
+
+    /// Hands something to the log writer.
+    fn submit(&self, op: Op, done: Done) {
+        let bytes = op.bytes();
+        let pending = Pending { op, bytes, done };
+        let refused = match (&self.shared.failure.get(), &*self.shared.queue()) {
+            (None, Some(queue)) => {
+                self.shared.pressure.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+                queue.send(pending).err().map(|mpsc::SendError(pending)| pending)
+            }
+            _ => Some(pending),
+        };
+        if let Some(pending) = refused {
+            (pending.done)(Err(self.shared.failure.get().cloned().unwrap_or(StoreError::Closed)));
+        }
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Option<mpsc::Sender<Pending>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The families exist since the store was opened; were one gone, that would be our mistake.
+    fn family(&self, name: &str) -> Arc<BoundColumnFamily<'_>> {
+        self.db.family(name)
+    }
+
+    fn alive(&self) -> Result<(), StoreError> {
+        self.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
+    }
+
+    /// The first failure is final.
+    fn fail(&self, error: StoreError) -> StoreError {
+        let failure = self.failure.get_or_init(|| {
+            if error != StoreError::Closed {
+                tracing::error!(%error, "the store has failed");
+                metrics::failed();
+            }
+            error
+        });
+        failure.clone()
+    }
+
+    fn generations(&self) -> MutexGuard<'_, BTreeMap<ShardId, Arc<AtomicU32>>> {
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn generation(&self, shard: ShardId) -> Arc<AtomicU32> {
+        Arc::clone(self.generations().entry(shard).or_default())
+    }
+
+    /// Gives out a generation; it is as durable as `batch`. The caller holds the lock on the generations.
+    fn new_generation(&self, batch: &mut WriteBatch) -> Result<u32, StoreError> {
+        let meta = self.family(META);
+        let last = self.db.rocks.get_cf(&meta, key::META_GENERATION).map_err(error)?;
+        let last = last.map_or(Ok(0), |last| u32_of(&last))?;
+        let next = last
+            .checked_add(1)
+            .ok_or_else(|| StoreError::Corrupt("generations have run out".to_owned()))?;
+        batch.put_cf(&meta, key::META_GENERATION, next.to_be_bytes());
+        Ok(next)
+    }
+}
+
+impl Db {
+    fn family(&self, name: &str) -> Arc<BoundColumnFamily<'_>> {
+        self.rocks
+            .cf_handle(name)
+            .expect("column families are checked when the store is opened")
+    }
+}
+
+impl Store for RocksStore {
+    fn node_id(&self) -> NodeId {
+        self.shared.node
+    }
+
+    fn log_state(&self, shard: ShardId) -> Result<LogState, StoreError> {
+        self.shared.alive()?;
+        let rocks = &self.shared.db.rocks;
+        let raft = self.shared.family(RAFT);
+        let kept = |kind| {
+            rocks
+                .get_cf(&raft, key::raft(shard, kind))
+                .map(|kept| kept.map(Bytes::from))
+                .map_err(error)
+        };
+
+        let (first, last) = (key::log(shard, 0), key::log(shard, u64::MAX));
+        let mut iterator = rocks.raw_iterator_cf(&self.shared.family(LOG));
+        iterator.seek(first);
+        let low = iterator
+            .key()
+            .filter(|key| key.starts_with(&first[..2]))
+            .and_then(key::log_index);
+        iterator.seek_for_prev(last);
+        let high = iterator
+            .key()
+            .filter(|key| key.starts_with(&first[..2]))
+            .and_then(key::log_index);
+        iterator.status().map_err(error)?;
+        Ok(LogState {
+            range: low.zip(high),
+            vote: kept(Kind::Vote)?,
+            purged: kept(Kind::Purged)?,
+        })
+    }
+
+    fn read_log(&self, shard: ShardId, range: Range<u64>, bytes_max: usize) -> Result<Vec<Record>, StoreError> {
+        self.shared.alive()?;
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(key::log(shard, range.end));
+        let mut iterator = self
+            .shared
+            .db
+            .rocks
+            .raw_iterator_cf_opt(&self.shared.family(LOG), options);
+        iterator.seek(key::log(shard, range.start));
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        while let Some((key, value)) = iterator.item() {
+            bytes += value.len();
+            if bytes > bytes_max && !records.is_empty() {
+                break;
+            }
+            let index = key::log_index(key).ok_or_else(|| StoreError::Corrupt("a log key is malformed".to_owned()))?;
+            records.push(Record {
+                index,
+                bytes: Bytes::copy_from_slice(value),
+            });
+            iterator.next();
+        }
+        iterator.status().map_err(error)?;
+        Ok(records)
+    }
+
+    fn append(&self, shard: ShardId, records: Vec<Record>, done: Done) {
+        self.submit(Op::Append(shard, records), done);
+    }
+
+    fn save_vote(&self, shard: ShardId, vote: Bytes, done: Done) {
+        self.submit(Op::Vote(shard, vote), done);
+    }
+
+    fn truncate(&self, shard: ShardId, from: u64, done: Done) {
+        self.submit(Op::Truncate(shard, from), done);
+    }
+
+    fn purge(&self, shard: ShardId, upto: u64, purged: Bytes, done: Done) {
+        self.submit(Op::Purge(shard, upto, purged), done);
+    }
+
+    fn rows(&self, shard: ShardId) -> ShardRows {
+        ShardRows::new(rows::RocksRows {
+            db: Arc::clone(&self.shared.db),
+            generation: self.shared.generation(shard),
+        })
+    }
+
+    fn applied(&self, shard: ShardId) -> Result<Option<Bytes>, StoreError> {
+        self.shared.alive()?;
+        let applied = self
+            .shared
+            .db
+            .rocks
+            .get_cf(&self.shared.family(RAFT), key::raft(shard, Kind::Applied));
+        applied.map(|applied| applied.map(Bytes::from)).map_err(error)
+    }
+
+    fn apply(&self, shard: ShardId, batches: &[Batch], applied: Bytes) -> Result<(), StoreError> {
+        let shared = &*self.shared;
+        shared.alive()?;
+        let current = shared.generation(shard);
+        let mut batch = WriteBatch::default();
+        match current.load(Ordering::Acquire) {
+            0 => {
+                // The first rows of this shard. The lock is held until the number is written, so that none is given out twice.
+                let _generations = shared.generations();
+                let generation = shared.new_generation(&mut batch)?;
+                batch.put_cf(
+                    &shared.family(RAFT),
+                    key::raft(shard, Kind::Generation),
+                    generation.to_be_bytes(),
+                );
+                shared.write_rows(shard, generation, batch, batches, &applied)?;
+                current.store(generation, Ordering::Release);
+                Ok(())
+            }
+            generation => shared.write_rows(shard, generation, batch, batches, &applied),
+        }
+    }
+
+    fn export(&self, shard: ShardId) -> Result<Chunks, StoreError> {
+        self.shared.alive()?;
+        Ok(snapshot::export(&self.shared.db, shard))
+    }
+
+    fn import(&self, shard: ShardId, chunks: Chunks) -> Result<Bytes, StoreError> {
+        self.shared.alive()?;
+        self.shared.import(shard, chunks)
+    }
+
+    fn health(&self) -> Health {
+        let pressure = &self.shared.pressure;
+        let queued_bytes = pressure.queued_bytes.load(Ordering::Relaxed);
+        let delayed = pressure.delayed(|| self.shared.would_delay());
+        Health {
+            queued_bytes,
+            pressed: delayed || queued_bytes > self.shared.options.queue_bytes_max,
+            stalled: pressure.stalled(),
+        }
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        // Without a sender the writer finishes what is queued and ends.
+        drop(self.shared.queue().take());
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ended = writer.map_or(Ok(()), Writer::join);
+        match self.shared.fail(ended.err().unwrap_or(StoreError::Closed)) {
+            StoreError::Closed => Ok(()),
+            error => Err(error),
+        }
+    }
+}
+
+impl Drop for RocksStore {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "the store did not close cleanly");
+        }
+    }
+}
+
+impl Shared {
+    fn write_rows(
+        &self,
+        shard: ShardId,
+        generation: u32,
+        mut batch: WriteBatch,
+        batches: &[Batch],
+        applied: &Bytes,
+    ) -> Result<(), StoreError> {
+        let rows = self.family(ROWS);
+        let mut writes = 0;
+        for write in batches.iter().flat_map(|batch| &batch.writes) {
+            let Some(disk) = key::row(write.key(), generation) else {
+                return Err(StoreError::Corrupt("a row's key has no slot".to_owned()));
+            };
+            match write {
+                Write::Put(_, value) => batch.put_cf(&rows, disk, value),
+                Write::Delete(_) => batch.delete_cf(&rows, disk),
+            }
+            writes += 1;
+        }
+        batch.put_cf(&self.family(RAFT), key::raft(shard, Kind::Applied), applied);
+        let bytes = batch.size_in_bytes();
+        let _busy = self.pressure.busy(&self.pressure.applying);
+        self.db
+            .rocks
+            .write(batch)
+            .map_err(|failure| self.fail(error(failure)))?;
+        metrics::applied(writes, bytes);
+        Ok(())
+    }
+
+    /// RocksDB delays or stops writes, or is about to.
+    fn would_delay(&self) -> bool {
+        let rocks = &self.db.rocks;
+        let number = |name| rocks.property_int_value(name).ok().flatten().unwrap_or_default();
+        let of = |family, name| {
+            rocks
+                .property_int_value_cf(&self.family(family), name)
+                .ok()
+                .flatten()
+                .unwrap_or_default()
+        };
+        number("rocksdb.is-write-stopped") > 0
+            || number("rocksdb.actual-delayed-write-rate") > 0
+            || [LOG, ROWS].into_iter().any(|family| {
+                of(family, "rocksdb.num-files-at-level0") >= open::LEVEL0_FILES_PRESSED
+                    || of(family, "rocksdb.num-immutable-mem-table") >= open::MEMTABLES_PRESSED
+            })
+    }
+}
+
+impl Pressure {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            queued_bytes: std::sync::atomic::AtomicUsize::new(0),
+            committing: AtomicU64::new(0),
+            applying: AtomicU64::new(0),
+            sampled: AtomicU64::new(0),
+            delayed: AtomicBool::new(false),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        // Microseconds of more than half a million years do not fit; zero means "none".
+        u64::try_from(self.since.elapsed().as_micros())
+            .unwrap_or(u64::MAX)
+            .max(1)
+    }
+
+    /// Something that may hang has begun; it ends when the guard is dropped.
+    fn busy<'a>(&self, what: &'a AtomicU64) -> Busy<'a> {
+        what.store(self.now(), Ordering::Relaxed);
+        Busy(what)
+    }
+
+    fn stalled(&self) -> Duration {
+        let oldest = [&self.committing, &self.applying].map(|began| began.load(Ordering::Relaxed));
+        let oldest = oldest.into_iter().filter(|began| *began > 0).min();
+        oldest.map_or(Duration::ZERO, |began| {
+            Duration::from_micros(self.now().saturating_sub(began))
+        })
+    }
+
+    fn delayed(&self, sample: impl FnOnce() -> bool) -> bool {
+        let (now, sampled) = (self.now(), self.sampled.load(Ordering::Relaxed));
+        let old = now.saturating_sub(sampled) > PRESSURE_AGE.as_micros() as u64;
+        if old
+            && self
+                .sampled
+                .compare_exchange(sampled, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            let delayed = sample();
+            if self.delayed.swap(delayed, Ordering::Relaxed) != delayed {
+                metrics::pressed(delayed);
+            }
+        }
+        self.delayed.load(Ordering::Relaxed)
+    }
+}
+
+struct Busy<'a>(&'a AtomicU64);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A failure of RocksDB in our words.
+#[allow(clippy::needless_pass_by_value)]
+fn error(error: rocksdb::Error) -> StoreError {
+    let text = error.as_ref().to_owned();
+    match error.kind() {
+        // RocksDB keeps the operating system's reason as text only.
+        _ if text.contains("No space left on device") || text.contains("Disk quota exceeded") => StoreError::Full(text),
+        ErrorKind::Corruption => StoreError::Corrupt(text),
+        _ => StoreError::Io(text),
+    }
+}
+
+fn u32_of(bytes: &[u8]) -> Result<u32, StoreError> {
+    let bytes = bytes
+        .try_into()
+        .map_err(|_| StoreError::Corrupt("a number in `meta` is malformed".to_owned()))?;
+    Ok(u32::from_be_bytes(bytes))
+}

@@ -1,0 +1,142 @@
+//! The form in which the rows of a shard travel between stores.
+//!
+//! A snapshot is a sequence of chunks: one header, any number of chunks with rows in the order of their keys, one end. A chunk
+//! is a CRC-32 of all that follows (4 bytes, big endian), one byte that says which of the three it is, and a protobuf message
+//! (`heronry/v1/raft.proto`). Keys are those of rows, without a generation.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use heronry_proto::raft::{SnapshotEnd, SnapshotHeader, SnapshotRow, SnapshotRows};
+use prost::Message;
+
+use crate::{ShardId, StoreError};
+
+/// The chunks of a snapshot, in order. Taking the next one may block.
+pub type Chunks = Box<dyn Iterator<Item = Result<Bytes, StoreError>> + Send>;
+
+/// Version of this form.
+const VERSION: u32 = 1;
+
+/// Rows are put into a chunk until it is this large, bytes.
+const CHUNK_BYTES: usize = 256 << 10;
+
+const HEADER: u8 = 1;
+const ROWS: u8 = 2;
+const END: u8 = 3;
+
+/// Puts rows into chunks.
+pub(crate) struct Writer {
+    rows: SnapshotRows,
+    bytes: usize,
+    count: u64,
+}
+
+impl Writer {
+    /// The writer, and the first chunk.
+    pub(crate) fn start(shard: ShardId, applied: Bytes) -> (Self, Bytes) {
+        let header = SnapshotHeader {
+            version: VERSION,
+            shard: shard.0.into(),
+            applied,
+        };
+        (
+            Self {
+                rows: SnapshotRows::default(),
+                bytes: 0,
+                count: 0,
+            },
+            seal(HEADER, &header),
+        )
+    }
+
+    /// Takes a row; returns a chunk when one has become full.
+    pub(crate) fn row(&mut self, key: Bytes, value: Bytes) -> Option<Bytes> {
+        self.bytes += key.len() + value.len();
+        self.count += 1;
+        self.rows.rows.push(SnapshotRow { key, value });
+        (self.bytes >= CHUNK_BYTES).then(|| self.flush())
+    }
+
+    /// The last chunks.
+    pub(crate) fn end(mut self) -> impl Iterator<Item = Bytes> {
+        let rest = (!self.rows.rows.is_empty()).then(|| self.flush());
+        rest.into_iter().chain([seal(END, &SnapshotEnd { rows: self.count })])
+    }
+
+    fn flush(&mut self) -> Bytes {
+        self.bytes = 0;
+        let chunk = seal(ROWS, &self.rows);
+        self.rows.rows.clear();
+        chunk
+    }
+}
+
+/// Takes rows out of chunks and checks that all are there.
+pub(crate) struct Reader {
+    chunks: Chunks,
+    count: u64,
+}
+
+impl Reader {
+    /// The reader, and the position of the snapshot's rows.
+    pub(crate) fn start(mut chunks: Chunks) -> Result<(Self, Bytes), StoreError> {
+        let (kind, body) = open(chunks.next().ok_or_else(|| corrupt("it has no header"))??)?;
+        if kind != HEADER {
+            return Err(corrupt("it does not start with a header"));
+        }
+        let header = SnapshotHeader::decode(body).map_err(|_| corrupt("its header cannot be read"))?;
+        if header.version != VERSION {
+            return Err(corrupt(&format!("its form {} is not known", header.version)));
+        }
+        Ok((Self { chunks, count: 0 }, header.applied))
+    }
+
+    /// The rows of the next chunk; `None`: that was all, and nothing is missing.
+    pub(crate) fn rows(&mut self) -> Result<Option<Vec<SnapshotRow>>, StoreError> {
+        let (kind, body) = open(self.chunks.next().ok_or_else(|| corrupt("it has no end"))??)?;
+        match kind {
+            ROWS => {
+                let rows = SnapshotRows::decode(body)
+                    .map_err(|_| corrupt("its rows cannot be read"))?
+                    .rows;
+                self.count += rows.len() as u64;
+                Ok(Some(rows))
+            }
+            END => {
+                let end = SnapshotEnd::decode(body).map_err(|_| corrupt("its end cannot be read"))?;
+                if end.rows == self.count {
+                    Ok(None)
+                } else {
+                    Err(corrupt("rows are missing"))
+                }
+            }
+            _ => Err(corrupt("it contains something unknown")),
+        }
+    }
+}
+
+fn seal(kind: u8, message: &impl Message) -> Bytes {
+    let mut chunk = BytesMut::with_capacity(message.encoded_len() + 5);
+    chunk.put_u32(0);
+    chunk.put_u8(kind);
+    // A BytesMut grows, so this cannot run out of room.
+    let encoded = message.encode_to_vec();
+    chunk.put_slice(&encoded);
+    let sum = crc32fast::hash(&chunk[4..]);
+    chunk[..4].copy_from_slice(&sum.to_be_bytes());
+    chunk.freeze()
+}
+
+fn open(mut chunk: Bytes) -> Result<(u8, Bytes), StoreError> {
+    if chunk.len() < 5 {
+        return Err(corrupt("a chunk is too short"));
+    }
+    let sum = chunk.split_to(4);
+    if sum != crc32fast::hash(&chunk).to_be_bytes()[..] {
+        return Err(corrupt("the checksum of a chunk is wrong"));
+    }
+    Ok((chunk.split_to(1)[0], chunk))
+}
+
+fn corrupt(what: &str) -> StoreError {
+    StoreError::Corrupt(format!("a snapshot cannot be installed: {what}"))
+}
