@@ -186,6 +186,12 @@ impl ClientKeys {
     }
 }
 
+impl std::fmt::Debug for ClientKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientKeys").finish_non_exhaustive()
+    }
+}
+
 fn check(salt: &[u8], iterations: u32) -> Result<(), KeysError> {
     if salt.is_empty() || salt.len() > SALT_BYTES_MAX {
         return Err(KeysError::Salt);
