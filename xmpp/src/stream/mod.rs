@@ -1,16 +1,19 @@
 //! Streams (RFC 6120 §4): how they are negotiated, on both sides, and why they end.
 //!
-//! [`Responder`] is the server's side of a negotiation. It is fed [`Frame`](crate::xml::Frame)s and says what to do next; it never
-//! sends, waits or looks anything up. When the negotiation is over it is dropped: stanzas are the session's.
+//! [`Responder`] is the server's side of a negotiation, [`Initiator`] the client's. Both are fed [`Frame`](crate::xml::Frame)s and
+//! say what to do next; neither sends, waits or looks anything up. When a negotiation is over its machine is dropped: stanzas
+//! are the session's.
 
 mod error;
 mod features;
 mod header;
+mod initiator;
 mod responder;
 mod sasl;
 
 pub use error::{StreamCondition, StreamError};
 pub use features::Features;
+pub use initiator::{Initiator, InitiatorConfig, InitiatorError, InitiatorOutput, TlsDemand};
 pub use responder::{BindRequest, Established, Output, Responder, ResponderConfig, ResumeRequest, TlsPolicy};
 
 /// The namespace of STARTTLS (RFC 6120 §5).

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::SASL;
 use super::header::LANG;
 use crate::sasl::{Condition, Failure};
-use crate::xml::{Element, escape_text};
+use crate::xml::{Element, escape_attr, escape_text};
 
 /// The message in an `<auth/>`, `<challenge/>`, `<response/>` or `<success/>`: none, or one that may be empty ("=").
 pub(super) fn message(element: &Element) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
@@ -24,6 +24,17 @@ pub(super) fn message(element: &Element) -> Result<Option<Zeroizing<Vec<u8>>>, F
             Err(_) => Err(Condition::IncorrectEncoding.into()),
         },
     }
+}
+
+/// Appends `<auth/>`.
+pub(super) fn write_auth(mechanism: &str, initial: &[u8], out: &mut String) {
+    out.push_str("<auth xmlns='");
+    out.push_str(SASL);
+    out.push_str("' mechanism='");
+    escape_attr(mechanism, out);
+    out.push_str("'>");
+    push_base64(initial, out);
+    out.push_str("</auth>");
 }
 
 /// Appends `<challenge/>`, `<response/>` or `<success/>`.
@@ -58,6 +69,18 @@ pub(super) fn write_failure(failure: &Failure, out: &mut String) {
         out.push_str("</text>");
     }
     out.push_str("</failure>");
+}
+
+/// Reads a received `<failure/>`.
+pub(super) fn read_failure(element: &Element) -> Failure {
+    let mut failure = Failure::new(Condition::NotAuthorized);
+    for child in element.children().filter(|child| child.ns() == SASL) {
+        match child.name() {
+            "text" => failure.text = Some(child.text().into()),
+            name => failure.condition = Condition::from_name(name),
+        }
+    }
+    failure
 }
 
 fn push_base64(message: &[u8], out: &mut String) {

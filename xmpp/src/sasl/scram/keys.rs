@@ -32,14 +32,6 @@ pub struct ScramKeys {
     server_key: Digest,
 }
 
-impl std::fmt::Debug for ScramKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScramKeys")
-            .field("hash", &self.hash)
-            .finish_non_exhaustive()
-    }
-}
-
 impl ScramKeys {
     /// Keys that come from elsewhere: a row, an import.
     ///
@@ -191,6 +183,20 @@ impl ClientKeys {
     /// The signature that a server which knows the keys gives to this conversation.
     pub(super) fn server_signature(&self, auth_message: &[u8]) -> Digest {
         self.hash.hmac(self.server_key.as_slice(), &[auth_message])
+    }
+}
+
+impl std::fmt::Debug for ScramKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScramKeys")
+            .field("hash", &self.hash)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for ClientKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientKeys").finish_non_exhaustive()
     }
 }
 
