@@ -1,56 +1,18 @@
-//! The data directory as the process sees it: made when absent, private, and locked while the process lives.
+//! The data directory as the process sees it: private, and so are the secrets in it. Its lock is the store's.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use crate::StartError;
-
-/// A data directory that no other process uses; the lock is released when this is dropped, or with the process.
-#[derive(Debug)]
-pub struct DataDirectory {
-    path: PathBuf,
-    /// Held for its lock.
-    _lock: File,
-}
-
-impl DataDirectory {
-    /// Makes the directory when it is absent (mode 0700) and takes its lock.
-    ///
-    /// # Errors
-    /// [`StartError::DataInUse`], or what the file system says.
-    pub fn open(path: &Path) -> Result<Self, StartError> {
-        let failed = |error| StartError::data(path, error);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(failed)?;
-        let file = path.join("heronry.lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(file)
-            .map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
-            Err(TryLockError::WouldBlock) => Err(StartError::DataInUse { data: path.to_owned() }),
-            Err(TryLockError::Error(error)) => Err(failed(error)),
-        }
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
+/// Makes the directory when it is absent, for its owner alone (mode 0700): what is in it lets others log in.
+///
+/// # Errors
+/// What the file system says.
+pub fn make(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Writes a file that only its owner may read, whole or not at all, and durably.
@@ -82,24 +44,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_used_once() {
+    fn a_directory_is_private_and_may_be_there_already() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/b");
-        let held = DataDirectory::open(&path).unwrap();
-        let error = DataDirectory::open(&path).unwrap_err();
-        assert!(matches!(error, StartError::DataInUse { .. }), "{error}");
+        make(&path).unwrap();
+        make(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-        drop(held);
-        DataDirectory::open(&path).unwrap();
-    }
-
-    #[test]
-    fn a_file_in_its_place_is_an_error_that_says_so() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
-        fs::write(&path, "").unwrap();
-        let error = DataDirectory::open(&path).unwrap_err();
-        assert!(matches!(error, StartError::DataUnusable { .. }), "{error}");
+        fs::write(path.join("file"), "").unwrap();
+        assert!(make(&path.join("file")).is_err());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+use heronry_storage::{OpenError, StoreError};
+
 use crate::config::ConfigError;
 
 /// Why a broker does not start. Each is one sentence that says what to do.
@@ -12,10 +14,12 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The lock of the data directory is taken.
-    #[error("another process uses the data directory {}: stop it, or name another one with --data DIR", data.display())]
+    #[error("{} uses the data directory {}: stop it, or name another one with --data DIR", holder(*pid), data.display())]
     DataInUse {
         /// The data directory.
         data: PathBuf,
+        /// The process that holds it, where that is known.
+        pid: Option<u32>,
     },
     /// What is on the disk is not what was written.
     #[error("the store in {} is damaged ({problem}): restore a backup, or start with an empty data directory", data.display())]
@@ -69,7 +73,39 @@ pub enum StartError {
     Failed(String),
 }
 
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Locked { path, pid } => Self::DataInUse { data: path, pid },
+            OpenError::Newer { path, found, known } => Self::StoreNewer {
+                data: path,
+                found,
+                supported: known,
+            },
+            OpenError::Failed { path, error } => Self::store(path, error),
+        }
+    }
+}
+
 impl StartError {
+    /// A store in `data` that does not work, or does not any more.
+    pub fn store(data: impl Into<PathBuf>, error: StoreError) -> Self {
+        let data = data.into();
+        match error {
+            StoreError::Full(_) => Self::DiskFull { data },
+            StoreError::Corrupt(problem) => Self::StoreCorrupt { data, problem },
+            StoreError::Io(error) => Self::DataUnusable {
+                data,
+                error: io::Error::other(error),
+            },
+            StoreError::Closed => Self::Failed("the store is closed".to_owned()),
+        }
+    }
+
     /// The process's exit code; the table is in the README.
     pub const fn exit_code(&self) -> u8 {
         match self {

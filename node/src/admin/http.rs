@@ -39,7 +39,7 @@ pub(super) fn router<B: Broker>(shared: Arc<Shared<B>>) -> Router {
 }
 
 async fn readyz<B: Broker>(State(shared): State<Arc<Shared<B>>>) -> Response {
-    if shared.service.broker().is_some_and(Broker::is_ready) {
+    if shared.service.broker().is_ready() {
         return "ready\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()

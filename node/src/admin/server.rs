@@ -32,19 +32,18 @@ pub struct AdminOptions {
 }
 
 /// The admin port, open until [`stop`](Self::stop).
-pub struct Admin<B> {
-    service: AdminService<B>,
+pub struct Admin {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     listening: JoinHandle<()>,
 }
 
-impl<B: Broker> Admin<B> {
-    /// Opens the port. Until [`broker`](Self::broker) is called, `/readyz` and the Admin service answer that it is too early.
+impl Admin {
+    /// Opens the port in front of `broker`.
     ///
     /// # Errors
     /// [`StartError::Listen`].
-    pub async fn start(config: &Config, options: AdminOptions) -> Result<Self, StartError> {
+    pub async fn start<B: Broker>(config: &Config, broker: Arc<B>, options: AdminOptions) -> Result<Self, StartError> {
         let address = config.admin.listen;
         let failed = |error| StartError::Listen {
             key: "admin.listen",
@@ -53,11 +52,11 @@ impl<B: Broker> Admin<B> {
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let service = AdminService::new(config);
+        let service = AdminService::new(config, broker);
         let AdminOptions { token, metrics } = options;
         let hosts = config.admin.hosts.clone();
         let router = http::router(Arc::new(http::Shared {
-            service: service.clone(),
+            service,
             token,
             hosts,
             metrics,
@@ -66,7 +65,6 @@ impl<B: Broker> Admin<B> {
         let connections = config.limits.admin_connections_max;
         let listening = tokio::spawn(listen(listener, router, usize::from(connections), stopped));
         Ok(Self {
-            service,
             address,
             stop,
             listening,
@@ -76,11 +74,6 @@ impl<B: Broker> Admin<B> {
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// The broker has started: from now on its answers are given.
-    pub fn broker(&self, broker: Arc<B>) {
-        self.service.set_broker(broker);
     }
 
     /// Takes no more requests, finishes those that are being answered, and closes the port.

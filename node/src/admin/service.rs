@@ -1,10 +1,6 @@
 //! The Admin service: requests are checked here, then asked of the broker.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, OnceLock},
-    time::Instant,
-};
+use std::{pin::Pin, sync::Arc, time::Instant};
 
 use futures::{Stream, TryStreamExt as _, stream};
 use heronry_proto::admin::{
@@ -36,7 +32,7 @@ const REFUSALS_MAX: usize = 100;
 pub(super) struct AdminService<B>(Arc<Inner<B>>);
 
 struct Inner<B> {
-    broker: OnceLock<Arc<B>>,
+    broker: Arc<B>,
     domains: Vec<String>,
     roles: Vec<Role>,
     hashes: Vec<ScramHash>,
@@ -58,9 +54,9 @@ impl<B> Clone for AdminService<B> {
 }
 
 impl<B: Broker> AdminService<B> {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, broker: Arc<B>) -> Self {
         Self(Arc::new(Inner {
-            broker: OnceLock::new(),
+            broker,
             domains: config.domains.clone(),
             roles: config.roles.clone(),
             hashes: config.auth.scram_hashes(),
@@ -69,19 +65,8 @@ impl<B: Broker> AdminService<B> {
         }))
     }
 
-    pub(super) fn set_broker(&self, broker: Arc<B>) {
-        let _ = self.0.broker.set(broker);
-    }
-
-    pub(super) fn broker(&self) -> Option<&B> {
-        self.0.broker.get().map(Arc::as_ref)
-    }
-
-    fn ready(&self) -> Result<&Arc<B>, Status> {
-        self.0
-            .broker
-            .get()
-            .ok_or_else(|| Status::unavailable("the broker is starting; try again"))
+    pub(super) fn broker(&self) -> &B {
+        &self.0.broker
     }
 
     /// The bare JID of an account in one of our domains.
@@ -145,7 +130,7 @@ impl<B: Broker> AdminService<B> {
             user_import_request::Credentials::Keys(keys) => Credentials::Keys(keys),
         });
         let keys = self.keys(credentials).await?;
-        let broker = self.ready()?;
+        let broker = self.broker();
         match broker.user_add(account.clone(), keys.clone()).await {
             Ok(()) => Ok(true),
             Err(BrokerError::AlreadyExists(_)) => {
@@ -196,7 +181,7 @@ fn given_keys(set: ScramKeySet) -> Result<Vec<ScramKeys>, Status> {
 #[async_trait]
 impl<B: Broker> admin_server::Admin for AdminService<B> {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
-        let status = self.ready()?.status().await;
+        let status = self.broker().status().await;
         let health = if status.problems.is_empty() {
             Health::Healthy
         } else {
@@ -223,7 +208,7 @@ impl<B: Broker> admin_server::Admin for AdminService<B> {
             user_add_request::Credentials::Keys(keys) => Credentials::Keys(keys),
         });
         let keys = self.keys(credentials).await?;
-        self.ready()?.user_add(account, keys).await.map_err(status)?;
+        self.broker().user_add(account, keys).await.map_err(status)?;
         Ok(Response::new(UserAddReply {}))
     }
 
@@ -231,7 +216,7 @@ impl<B: Broker> admin_server::Admin for AdminService<B> {
 
     async fn user_list(&self, request: Request<UserListRequest>) -> Result<Response<Self::UserListStream>, Status> {
         let domain = Some(request.into_inner().domain).filter(|domain| !domain.is_empty());
-        let broker = Arc::clone(self.ready()?);
+        let broker = Arc::clone(&self.0.broker);
         // A page is asked for when the one before has been sent.
         let pages = stream::try_unfold(Some(None), move |position| {
             let (broker, domain) = (Arc::clone(&broker), domain.clone());
@@ -253,7 +238,7 @@ impl<B: Broker> admin_server::Admin for AdminService<B> {
 
     async fn user_delete(&self, request: Request<UserDeleteRequest>) -> Result<Response<UserDeleteReply>, Status> {
         let account = self.account(&request.into_inner().jid)?;
-        self.ready()?.user_delete(account).await.map_err(status)?;
+        self.broker().user_delete(account).await.map_err(status)?;
         Ok(Response::new(UserDeleteReply {}))
     }
 
@@ -265,7 +250,7 @@ impl<B: Broker> admin_server::Admin for AdminService<B> {
             user_passwd_request::Credentials::Keys(keys) => Credentials::Keys(keys),
         });
         let keys = self.keys(credentials).await?;
-        self.ready()?.user_passwd(account, keys).await.map_err(status)?;
+        self.broker().user_passwd(account, keys).await.map_err(status)?;
         Ok(Response::new(UserPasswdReply {}))
     }
 

@@ -485,12 +485,12 @@ mod tests {
     #[test]
     fn limits_must_fit_into_each_other() {
         assert_eq!(
-            sentence(&set(&["limits.stanza_bytes_max=384 KiB"])),
-            "`limits.stanza_bytes_max` in --set must be smaller than `limits.frame_bytes_max` (393216 bytes against 393216)"
+            sentence(&set(&["limits.stanza_bytes_max=512 KiB"])),
+            "`limits.stanza_bytes_max` in --set must be smaller than `limits.frame_bytes_max` (524288 bytes against 524288)"
         );
         assert_eq!(
             sentence(&set(&["limits.entry_bytes_max=1"])),
-            "`limits.frame_bytes_max` in the default must be smaller than `limits.entry_bytes_max` (393216 bytes against 1)"
+            "`limits.frame_bytes_max` in the default must be smaller than `limits.entry_bytes_max` (524288 bytes against 1)"
         );
     }
 

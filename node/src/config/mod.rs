@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    limits::{BeforeAuth, Limits, Rate},
+    limits::{BeforeAuth, Group, Limits, Rate, Store},
     load::{ConfigError, Loaded, Source, Sources},
     show::{markdown, toml},
 };

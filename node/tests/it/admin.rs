@@ -22,7 +22,7 @@ use tonic::{Code, Request, transport::Channel};
 use crate::fake::FakeBroker;
 
 struct Port {
-    admin: Admin<FakeBroker>,
+    admin: Admin,
     broker: Arc<FakeBroker>,
     token: Token,
     config: Config,
@@ -31,13 +31,7 @@ struct Port {
 
 impl Port {
     async fn open() -> Self {
-        let port = Self::starting().await;
-        port.admin.broker(Arc::clone(&port.broker));
-        port
-    }
-
-    /// Without a broker yet.
-    async fn starting() -> Self {
+        let broker = Arc::<FakeBroker>::default();
         let data = tempfile::tempdir().unwrap();
         let token = Token::of_broker(data.path()).unwrap();
         let mut config = Config::default();
@@ -48,10 +42,10 @@ impl Port {
             token: token.clone(),
             metrics,
         };
-        let admin = Admin::start(&config, options).await.unwrap();
+        let admin = Admin::start(&config, Arc::clone(&broker), options).await.unwrap();
         Self {
             admin,
-            broker: Arc::default(),
+            broker,
             token,
             config,
             _data: data,
@@ -92,12 +86,10 @@ fn password(jid: &str, password: &str) -> UserAddRequest {
 
 #[tokio::test]
 async fn health_and_metrics_are_for_everybody_and_readiness_follows_the_broker() {
-    let port = Port::starting().await;
+    let port = Port::open().await;
     let host = "host: 127.0.0.1\r\n";
     assert_eq!(port.get("/healthz", host).await, "HTTP/1.1 200 OK");
     assert_eq!(port.get("/metrics", host).await, "HTTP/1.1 200 OK");
-    assert_eq!(port.get("/readyz", host).await, "HTTP/1.1 503 Service Unavailable");
-    port.admin.broker(Arc::clone(&port.broker));
     assert_eq!(port.get("/readyz", host).await, "HTTP/1.1 503 Service Unavailable");
     port.broker.ready.store(true, Ordering::Relaxed);
     assert_eq!(port.get("/readyz", host).await, "HTTP/1.1 200 OK");
@@ -152,21 +144,6 @@ async fn every_method_wants_the_token() {
         .insert("authorization", "Bearer wrong".parse().unwrap());
     assert_eq!(client.status(wrong).await.unwrap_err().code(), Code::Unauthenticated);
     assert!(port.broker.accounts.lock().unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn before_the_broker_has_started_the_service_says_so() {
-    let port = Port::starting().await;
-    let refusal = port
-        .client()
-        .await
-        .status(port.request(StatusRequest {}))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (refusal.code(), refusal.message()),
-        (Code::Unavailable, "the broker is starting; try again")
-    );
 }
 
 #[tokio::test]
@@ -378,8 +355,9 @@ async fn a_taken_address_is_an_error_that_names_its_key() {
     let mut config = port.config.clone();
     config.admin.listen = port.admin.address();
     let metrics = PrometheusBuilder::new().build_recorder().handle();
-    let second = Admin::<FakeBroker>::start(
+    let second = Admin::start(
         &config,
+        Arc::clone(&port.broker),
         AdminOptions {
             token: port.token.clone(),
             metrics,

@@ -71,7 +71,7 @@ pub struct CredentialsRequest {
 }
 
 /// The answer to a [`CredentialsRequest`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Credentials {
     /// The account has such keys.
     Keys {

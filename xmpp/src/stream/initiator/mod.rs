@@ -33,7 +33,7 @@ pub enum TlsDemand {
 }
 
 /// Who a client is and what it wants.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct InitiatorConfig {
     /// The account.
     pub account: BareJid,

@@ -1,0 +1,58 @@
+# Heronry. `make run` starts the broker on a machine that has never seen it; `make test` runs everything.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test check test-rust deny docs clean
+
+# Where rustup puts cargo, also in the run that installs it.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# RocksDB's C++ is compiled once per machine; every build links that archive.
+CARGO = ROCKSDB_LIB_DIR="$$(tools/rocksdb.sh)" ROCKSDB_STATIC=1 cargo
+NEXTEST := $(shell command -v cargo-nextest)
+
+help:
+	@echo 'make run      install what is missing, build, start the broker (ARGS="--set tls.required=false" adds flags)'
+	@echo 'make build    leave target/release/heronry and target/release/heronry-loadtest'
+	@echo 'make test     formatting, lints, licences, and every test'
+	@echo 'make check    formatting and lints only'
+	@echo 'make docs     write the pages that the program generates'
+	@echo 'make deny     check licences and sources of dependencies, installing cargo-deny first'
+
+setup:
+	@tools/setup.sh
+
+build: setup
+	@$(CARGO) build --release -p heronry-node -p heronry-loadtest
+	@tools/link-release.sh heronry heronry-loadtest
+
+run: build
+	@exec target/release/heronry run $(ARGS)
+
+test: setup check test-rust
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; else \
+	  echo 'heronry: cargo-deny is not installed, licences were not checked (make deny installs it)'; fi
+
+check:
+	@cargo fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+
+test-rust:
+	@tools/venv.sh >/dev/null
+ifdef NEXTEST
+	@$(CARGO) nextest run --workspace
+	@$(CARGO) test --workspace --doc --quiet
+else
+	@$(CARGO) test --workspace --quiet
+endif
+
+deny:
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	@cargo deny check bans licenses sources
+
+docs:
+	@UPDATE_EXPECT=1 $(CARGO) test --quiet -p heronry-node --lib the_page_is_up_to_date
+
+clean:
+	@cargo clean
+	@rm -f target/release/heronry target/release/heronry-loadtest

@@ -1,6 +1,0 @@
-//! RFC 6121's own features and delivery rules.
-
-pub mod delivery;
-pub mod presence;
-pub mod session_establishment;
-pub mod stored;
