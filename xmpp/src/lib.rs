@@ -5,12 +5,21 @@
 //!
 //! - [`jid`], [`xml`], [`stanza`]: addresses, framing and parsing with hard limits, the three stanza kinds;
 //! - [`sasl`], [`stream`]: authentication exchanges and stream negotiation, both sides;
-//! - [`rows`]: the port through which durable state is read and written.
+//! - [`edge`]: one connection of a device, from its first byte to its last;
+//! - [`shard`]: accounts and sessions, evaluated in one place and one order;
+//! - [`link`]: what edges and shards say to each other; [`rows`]: the port to what is durable;
+//! - [`feature`], [`im`], [`xep`]: what the broker does with a stanza, an extension per folder.
 
+pub mod edge;
+pub mod feature;
+pub mod im;
 pub mod jid;
+pub mod link;
 pub mod random;
 pub mod rows;
 pub mod sasl;
+mod session;
+pub mod shard;
 pub mod stanza;
 pub mod stream;
 pub mod xep;

@@ -8,7 +8,7 @@ use super::{ClientBinding, ClientKeys, KeysError, Mechanism, Password};
 use crate::random::Random;
 
 /// What a client authenticates with: its password and, when it kept them, the keys that an earlier exchange made of it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Secret {
     password: Password,
     kept: Option<ClientKeys>,

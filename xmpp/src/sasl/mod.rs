@@ -7,7 +7,7 @@
 //! Who authenticated is decided in one place ([`ServerExchange`]): the account is made from the authentication identity and
 //! the stream's domain alone, and an authorization identity is refused unless it is that very account.
 //!
-//! Secrets are compared in constant time, wiped when dropped, and cannot be printed.
+//! Secrets are compared in constant time, wiped when dropped, and show nothing of themselves when printed.
 
 mod channel;
 mod client;

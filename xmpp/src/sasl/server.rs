@@ -71,7 +71,7 @@ pub struct CredentialsRequest {
 }
 
 /// The answer to a [`CredentialsRequest`].
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Credentials {
     /// The account has such keys.
     Keys {

@@ -261,6 +261,21 @@ fn a_plus_mechanism_and_a_binding_go_together() {
     assert_eq!(start(Mechanism::scram(hash), bound), Some(ClientError::Binding));
 }
 
+/// Lesson 18: a password in a log.
+#[test]
+fn secrets_show_nothing_of_themselves() {
+    let password = password("r0m30myr0m30");
+    let client_keys = ClientKeys::derive(ScramHash::Sha1, &password, b"salt", ITERATIONS_MIN).unwrap();
+    let keys = client_keys.server_side();
+    let secret = Secret::new(password.clone()).with_keys(client_keys);
+    assert_eq!(format!("{keys:?}"), "ScramKeys { hash: Sha1, .. }");
+    assert_eq!(format!("{password:?}"), "Password { .. }");
+    assert_eq!(
+        format!("{secret:?}"),
+        "Secret { password: Password { .. }, kept: Some(ClientKeys { .. }) }"
+    );
+}
+
 #[test]
 fn the_same_stranger_always_gets_the_same_salt() {
     let tybalt = BareJid::new(Some("tybalt"), DOMAIN).unwrap();

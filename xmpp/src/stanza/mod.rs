@@ -3,6 +3,7 @@
 //! Whoever routes a stanza needs its header; the body is read by the handler it is for and by nobody else. What devices wrote
 //! into it arrives byte for byte.
 
+mod append;
 mod codec;
 mod error;
 mod kind;

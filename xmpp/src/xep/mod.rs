@@ -1,3 +1,27 @@
-//! Every extension, a folder each.
+//! Every extension, in the order in which they are asked.
+//!
+//! Adding one is a folder and a line in [`FEATURES`]. Stream-level extensions ([`sm`]) belong to the stream and the session
+//! and are only listed in [`SPECS`].
 
+pub mod disco;
+pub mod ping;
+pub mod private_xml;
 pub mod sm;
+pub mod version;
+
+use crate::feature::{Feature, Spec};
+use crate::im;
+
+/// The features that answer requests. This order *is* the order of processing.
+pub static FEATURES: &[&dyn Feature] = &[
+    &im::session_establishment::SessionEstablishment,
+    &disco::Disco,
+    &ping::Ping,
+    &version::SoftwareVersion,
+    &private_xml::PrivateXml,
+];
+
+/// What the broker speaks, for disco, the README and the DOAP file: stream-level extensions first, then [`FEATURES`].
+pub fn specs() -> impl Iterator<Item = &'static Spec> {
+    std::iter::once(&sm::SPEC).chain(FEATURES.iter().map(|feature| feature.spec()))
+}

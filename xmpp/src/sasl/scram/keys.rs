@@ -186,6 +186,14 @@ impl ClientKeys {
     }
 }
 
+impl std::fmt::Debug for ScramKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScramKeys")
+            .field("hash", &self.hash)
+            .finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for ClientKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClientKeys").finish_non_exhaustive()

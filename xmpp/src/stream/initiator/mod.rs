@@ -33,7 +33,7 @@ pub enum TlsDemand {
 }
 
 /// Who a client is and what it wants.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct InitiatorConfig {
     /// The account.
     pub account: BareJid,

@@ -459,6 +459,14 @@ fn both_sides_close() {
     assert_eq!(talk.say(error), "</stream:stream>[Close]");
 }
 
+/// Ten thousands of clients may be negotiating at once.
+#[test]
+fn a_negotiation_is_small_and_goes_where_its_connection_goes() {
+    fn is_send<T: Send>(_: &T) {}
+    is_send(&Talk::secure().responder);
+    assert!(size_of::<Responder>() <= 384, "{}", size_of::<Responder>());
+}
+
 #[test]
 fn the_caller_ends_a_stream_with_a_reason() {
     let mut talk = Talk::secure();

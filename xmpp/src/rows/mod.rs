@@ -5,7 +5,13 @@
 //! can move between shards. What follows the slot is one byte for the table and then the table's own key; values are prost
 //! messages. The order of keys is the order of their bytes.
 
+mod overlay;
+mod table;
+
 use bytes::Bytes;
+
+pub use overlay::{Overlay, View};
+pub use table::{SHARD_SLOTS, Table, account_key, shard_key};
 
 /// A row's key, slot first.
 pub type Key = Bytes;

@@ -1,0 +1,433 @@
+//! A connection with a session: frames in, deliveries out, stream management (XEP-0198).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::outgoing::{Outgoing, Told};
+use super::repeats::Repeats;
+use super::{Config, EdgeLimits, End, Io, Output};
+use crate::jid::FullJid;
+use crate::link::{Attachment, Binding, Conn, Delivery, Managed, SessionId, ShardId, ToEdge, ToShard};
+use crate::stanza::{Condition, Kind, Parsed, PresenceType, Stanza, StanzaError};
+use crate::stream::StreamError;
+use crate::xep::sm::{self, Counter, Nonza};
+use crate::xml::{Frame, StreamPrefixes};
+
+/// A session at its edge.
+pub(super) struct Bound {
+    session: SessionId,
+    full: FullJid,
+    shard: ShardId,
+    prefixes: StreamPrefixes,
+    lang: Option<Box<str>>,
+    /// Frames up to here are accepted.
+    accepted: u64,
+    /// The frames after that.
+    frames: VecDeque<Kept>,
+    frames_bytes: usize,
+    outgoing: Outgoing,
+    /// XEP-0198, once enabled.
+    managed: Option<Managing>,
+    /// `<enable/>` has been sent to the shard; nothing is read until it answers.
+    enabling: Option<sm::Enable>,
+    /// The last presence without a `to`, while available.
+    presence: Option<Arc<Stanza>>,
+    repeats: Option<Box<Repeats>>,
+    /// When something was sent to the shard that it has not answered.
+    waits_since: Option<Duration>,
+}
+
+/// A frame the shard has not accepted.
+#[derive(Clone)]
+struct Kept {
+    stanza: Arc<Stanza>,
+    refused: Option<Box<StanzaError>>,
+}
+
+/// The device's side of XEP-0198.
+struct Managing {
+    /// The frame after which its stanzas count.
+    base: u64,
+    /// The device asked how far we are, when this many frames had come.
+    asked: Option<(u64, Duration)>,
+}
+
+impl Bound {
+    pub(super) fn new(
+        binding: Binding,
+        shard: ShardId,
+        prefixes: StreamPrefixes,
+        lang: Option<Box<str>>,
+        io: &Io<'_>,
+    ) -> Self {
+        let acknowledged = binding.managed.as_ref().map(|managed| managed.acknowledged);
+        let mut outgoing = Outgoing::after(binding.released, acknowledged);
+        outgoing.written(io.taken);
+        Self {
+            session: binding.session,
+            full: binding.full,
+            shard,
+            prefixes,
+            lang,
+            accepted: binding.accepted,
+            frames: VecDeque::new(),
+            frames_bytes: 0,
+            outgoing,
+            managed: binding.managed.map(|managed| Managing {
+                base: managed.base,
+                asked: None,
+            }),
+            enabling: None,
+            presence: binding.presence,
+            repeats: None,
+            waits_since: None,
+        }
+    }
+
+    pub(super) fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    pub(super) fn wants_frames(&self, limits: &EdgeLimits) -> bool {
+        self.enabling.is_none() && self.frames.len() < limits.frames_max && self.frames_bytes < limits.frames_bytes_max
+    }
+
+    pub(super) fn frame(&mut self, conn: Conn, config: &Config, frame: Frame, io: &mut Io<'_>) -> Result<(), End> {
+        let bytes = match frame {
+            Frame::Element(bytes) => bytes,
+            Frame::Close => return Err(End::Closed),
+            Frame::Open(_) => return Err(StreamError::invalid_xml().into()),
+        };
+        match Stanza::parse(bytes, &config.responder.limits_after_auth, &self.prefixes) {
+            Ok(Parsed::Stanza(stanza)) => self.stanza(conn, stanza, None, io),
+            Ok(Parsed::Refused { head, error }) => self.stanza(conn, head, Some(Box::new(error)), io),
+            Ok(Parsed::Other(element)) => match Nonza::parse(&element) {
+                Some(Ok(nonza)) => self.nonza(conn, nonza, io),
+                Some(Err(malformed)) => Err(StreamError::invalid_xml().with_text(malformed.to_string()).into()),
+                None => Err(StreamError::unsupported_stanza_type().into()),
+            },
+            Err(error) => Err(StreamError::from(error).into()),
+        }
+    }
+
+    fn stanza(
+        &mut self,
+        conn: Conn,
+        mut stanza: Stanza,
+        refused: Option<Box<StanzaError>>,
+        io: &mut Io<'_>,
+    ) -> Result<(), End> {
+        // RFC 6120 §8.1.2.1: the full or the bare JID of this very session, or nothing.
+        let claim = stanza.from.as_ref().map(|from| from.as_str());
+        if claim.is_some_and(|claim| claim != self.full.as_str() && claim != self.full.bare_str()) {
+            return Err(StreamError::invalid_from().into());
+        }
+        stanza.from = Some(self.full.clone().into());
+        if stanza.lang.is_none() {
+            // RFC 6120 §8.1.5.
+            stanza.lang.clone_from(&self.lang);
+        }
+        let stanza = Arc::new(stanza);
+        match stanza.kind {
+            Kind::Presence(PresenceType::Available) if stanza.to.is_none() => self.presence = Some(Arc::clone(&stanza)),
+            Kind::Presence(PresenceType::Unavailable) if stanza.to.is_none() => self.presence = None,
+            _ => {}
+        }
+        let kept = Kept { stanza, refused };
+        self.frames_bytes += kept.stanza.size();
+        self.frames.push_back(kept.clone());
+        self.submit(conn, self.last_frame(), kept, false, io);
+        Ok(())
+    }
+
+    fn last_frame(&self) -> u64 {
+        self.accepted + self.frames.len() as u64
+    }
+
+    fn submit(&mut self, conn: Conn, frame: u64, kept: Kept, repeat: bool, io: &mut Io<'_>) {
+        let Kept { stanza, refused } = kept;
+        let session = self.session;
+        let message = ToShard::Submit {
+            conn,
+            session,
+            frame,
+            settled: self.accepted,
+            repeat,
+            stanza,
+            refused,
+        };
+        self.send(message, io);
+        self.waits_since.get_or_insert(io.elapsed);
+    }
+
+    fn send(&self, message: ToShard, io: &mut Io<'_>) {
+        // Without a leader it stays here: `submit_again` sends what is unanswered.
+        if let Some(term) = io.shards.leading(self.shard) {
+            io.out.push(Output::Shard {
+                to: self.shard,
+                term,
+                message,
+            });
+        }
+    }
+
+    fn nonza(&mut self, conn: Conn, nonza: Nonza, io: &mut Io<'_>) -> Result<(), End> {
+        match nonza {
+            Nonza::Enable(_) if self.managed.is_some() => {
+                // XEP-0198 §3: at most one attempt.
+                write(&Nonza::Failed(Condition::UnexpectedRequest.into()), io);
+            }
+            Nonza::Enable(enable) => {
+                self.enabling = Some(enable);
+                self.enable(conn, io);
+            }
+            Nonza::Resume(_) => write(&Nonza::Failed(Condition::UnexpectedRequest.into()), io),
+            Nonza::Request => self.acknowledge(io),
+            Nonza::Ack(ack) if self.managed.is_some() => {
+                self.outgoing.acknowledge(ack.h).map_err(StreamError::from)?;
+            }
+            // Counting has not begun.
+            Nonza::Ack(_) => {}
+            Nonza::Enabled(_) | Nonza::Resumed(_) | Nonza::Failed(_) => {
+                return Err(StreamError::unsupported_stanza_type().into());
+            }
+        }
+        Ok(())
+    }
+
+    fn enable(&mut self, conn: Conn, io: &mut Io<'_>) {
+        let Some(enable) = self.enabling else { return };
+        let base = self.last_frame();
+        let (session, resume, max) = (self.session, enable.resume, enable.max_seconds);
+        self.send(
+            ToShard::Enable {
+                conn,
+                session,
+                base,
+                resume,
+                max,
+            },
+            io,
+        );
+        self.waits_since.get_or_insert(io.elapsed);
+    }
+
+    /// XEP-0198 §4: `<r/>` is answered at once, or as soon as what came before it is accepted.
+    fn acknowledge(&mut self, io: &mut Io<'_>) {
+        let last = self.last_frame();
+        if let Some(managed) = &mut self.managed {
+            managed.asked.get_or_insert((last, io.elapsed)).0 = last;
+            self.answer_request(false, io);
+        }
+    }
+
+    fn answer_request(&mut self, now: bool, io: &mut Io<'_>) {
+        let accepted = self.accepted;
+        let Some(managed) = &mut self.managed else { return };
+        if managed.asked.take_if(|(frame, _)| now || *frame <= accepted).is_some() {
+            let handled = accepted.saturating_sub(managed.base);
+            write(
+                &Nonza::Ack(sm::Ack {
+                    h: Counter(handled as u32),
+                }),
+                io,
+            );
+        }
+    }
+
+    pub(super) fn from_shard(
+        &mut self,
+        conn: Conn,
+        config: &Config,
+        message: ToEdge,
+        io: &mut Io<'_>,
+    ) -> Result<(), End> {
+        match message {
+            ToEdge::Accepted(_) => {
+                self.note_accepted(&message);
+                self.answer_request(false, io);
+            }
+            ToEdge::Deliver { delivery, .. } => self.deliver(delivery, io),
+            ToEdge::Managed { managed, .. } => self.managed(&managed, io),
+            // Answers to what was asked before there was a session, or after there is none.
+            _ => {}
+        }
+        if self.outgoing.untold_bytes() >= config.limits.progress_bytes {
+            self.tell(conn, io);
+        }
+        Ok(())
+    }
+
+    /// The shard has accepted frames.
+    pub(super) fn note_accepted(&mut self, message: &ToEdge) {
+        let ToEdge::Accepted(accepted) = message else { return };
+        for (_, up_to) in accepted {
+            while self.accepted < *up_to {
+                let Some(kept) = self.frames.pop_front() else { break };
+                self.frames_bytes -= kept.stanza.size();
+                self.accepted += 1;
+            }
+        }
+        if self.frames.is_empty() && self.enabling.is_none() {
+            self.waits_since = None;
+            // An idle session holds no buffers.
+            self.frames = VecDeque::new();
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery, io: &mut Io<'_>) {
+        if !self.outgoing.receive(delivery.seq) {
+            return;
+        }
+        let repeats = self.repeats.get_or_insert_default();
+        if repeats.is_repeat(delivery.origin, io.elapsed) {
+            self.outgoing.void(delivery.seq);
+            return;
+        }
+        delivery.stanza.write(io.bytes);
+        self.outgoing.sent(delivery, io.put_out());
+    }
+
+    fn managed(&mut self, managed: &Managed, io: &mut Io<'_>) {
+        if self.enabling.take().is_none() {
+            return;
+        }
+        if self.frames.is_empty() {
+            self.waits_since = None;
+        }
+        self.outgoing.count_from_here();
+        self.managed = Some(Managing {
+            base: managed.base,
+            asked: None,
+        });
+        let resume = managed.id.is_some();
+        write(
+            &Nonza::Enabled(sm::Enabled {
+                id: managed.id.clone(),
+                resume,
+                max_seconds: resume.then_some(managed.max),
+                location: None,
+            }),
+            io,
+        );
+    }
+
+    pub(super) fn written(&mut self, conn: Conn, config: &Config, bytes: u64, io: &mut Io<'_>) {
+        self.outgoing.written(bytes);
+        if self.outgoing.untold_bytes() >= config.limits.progress_bytes {
+            self.tell(conn, io);
+        }
+    }
+
+    pub(super) fn flush(&mut self, conn: Conn, config: &Config, io: &mut Io<'_>) {
+        if self.outgoing.asks() {
+            write(&Nonza::Request, io);
+        }
+        let tell = config.confirm_receipt && self.outgoing.has_received_news();
+        if tell || self.outgoing.untold_bytes() >= config.limits.progress_bytes {
+            self.tell(conn, io);
+        }
+    }
+
+    pub(super) fn tick(&mut self, conn: Conn, config: &Config, io: &mut Io<'_>) -> Result<(), End> {
+        if self.is_orphan(config, io) {
+            // RFC 6120 §4.9.3.16: the device is to come back, to whichever edge can serve it.
+            return Err(StreamError::reset()
+                .with_text("the account cannot be reached now")
+                .into());
+        }
+        let timeout = config.limits.acknowledge_timeout;
+        let asked = self.managed.as_ref().and_then(|managed| managed.asked);
+        if asked.is_some_and(|(_, since)| io.elapsed.saturating_sub(since) >= timeout) {
+            self.answer_request(true, io);
+        }
+        if self.outgoing.has_news() {
+            self.tell(conn, io);
+        }
+        self.repeats.take_if(|repeats| repeats.is_stale(io.elapsed));
+        Ok(())
+    }
+
+    /// Whether the shard has not answered for too long.
+    pub(super) fn is_orphan(&self, config: &Config, io: &Io<'_>) -> bool {
+        self.waits_since
+            .is_some_and(|since| io.elapsed.saturating_sub(since) >= config.limits.orphan_timeout)
+    }
+
+    pub(super) fn needs_ticks(&self) -> bool {
+        self.waits_since.is_some()
+            || self.repeats.is_some()
+            || self.outgoing.has_news()
+            || self.managed.as_ref().is_some_and(|managed| managed.asked.is_some())
+    }
+
+    fn tell(&mut self, conn: Conn, io: &mut Io<'_>) {
+        if io.shards.leading(self.shard).is_none() {
+            return;
+        }
+        let Told {
+            received,
+            released,
+            voided,
+        } = self.outgoing.tell();
+        self.send(
+            ToShard::Progress {
+                conn,
+                session: self.session,
+                received,
+                released,
+                voided,
+            },
+            io,
+        );
+    }
+
+    /// The socket is gone.
+    pub(super) fn say_detached(&mut self, conn: Conn, clean: bool, io: &mut Io<'_>) {
+        self.waits_since.get_or_insert(io.elapsed);
+        if io.shards.leading(self.shard).is_some() {
+            let Told { released, voided, .. } = self.outgoing.tell();
+            self.send(
+                ToShard::Detach {
+                    conn,
+                    session: self.session,
+                    released,
+                    voided,
+                    clean,
+                },
+                io,
+            );
+        }
+    }
+
+    pub(super) fn attachment(&mut self, conn: Conn) -> Attachment {
+        // What was dropped as a repeat is simply not among what is unreleased.
+        self.outgoing.tell();
+        Attachment {
+            session: self.session,
+            conn,
+            full: self.full.clone(),
+            accepted: self.accepted,
+            received: self.outgoing.received(),
+            released: self.outgoing.released(),
+            acknowledged: self.outgoing.acknowledged(),
+            unreleased: self.outgoing.unreleased(),
+            presence: self.presence.clone(),
+        }
+    }
+
+    /// A new leader has caught up.
+    pub(super) fn submit_again(&mut self, conn: Conn, io: &mut Io<'_>) {
+        let frames: Vec<Kept> = self.frames.iter().cloned().collect();
+        for (frame, kept) in (self.accepted + 1..).zip(frames) {
+            self.submit(conn, frame, kept, true, io);
+        }
+        self.enable(conn, io);
+        self.waits_since = (self.waits_since.is_some()).then_some(io.elapsed);
+    }
+}
+
+fn write(nonza: &Nonza, io: &mut Io<'_>) {
+    nonza.write(io.bytes);
+}

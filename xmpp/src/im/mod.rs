@@ -1,0 +1,6 @@
+//! RFC 6121's own features and delivery rules.
+
+pub mod delivery;
+pub mod presence;
+pub mod session_establishment;
+pub mod stored;

@@ -1,0 +1,387 @@
+//! What edges and shards, and shards among themselves, say to each other.
+//!
+//! Edge and core are two parties that exchange these messages, also inside one process. Between any two of them messages
+//! arrive in the order they were sent or, when one of them dies, not at all. Every message carries the shard it is about
+//! and the [`Term`] in which its sender knows that shard: receivers remember the highest term per shard and refuse
+//! lower ones, so whoever led before cannot act any more.
+//!
+//! One rule keeps both sides simple: **nothing is sent into a term before that term has said [`ToEdge::Leading`]** (or
+//! [`ToPeer::Leading`]). Until then an edge keeps what it read and a shard keeps what it wants to forward; both then send
+//! all that is unanswered again, in order, marked as a repeat.
+
+use std::sync::Arc;
+
+use crate::jid::{BareJid, FullJid};
+use crate::sasl::{Credentials, ScramHash};
+use crate::stanza::{Stanza, StanzaError};
+use crate::stream::StreamError;
+
+/// A set of slots whose entities are evaluated in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+/// The fencing number of a shard: grows each time evaluation starts over, be it elsewhere (`term`) or in the same place
+/// after a batch could not be committed (`round`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Term {
+    /// Given by whoever decides where a shard is evaluated; never goes back.
+    pub term: u64,
+    /// Counts the fresh starts within `term`.
+    pub round: u32,
+}
+
+/// A cluster node, by the random id in its data directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u64);
+
+/// One life of an edge: a restarted edge is another one, its predecessor's sockets are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EdgeId {
+    /// The cluster node the edge runs on.
+    pub node: NodeId,
+    /// Random per start of the process.
+    pub start: u64,
+}
+
+/// A socket of an edge; never used twice in one life of the edge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Conn(pub u64);
+
+/// One bound resource, from bind to unbind, across any number of sockets. Of two sessions with one full JID the higher wins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId {
+    /// The term in which the session was bound.
+    pub term: u64,
+    /// Counts the sessions bound in that term by that shard.
+    pub counter: u32,
+    /// The shard that bound it.
+    pub shard: u16,
+}
+
+impl SessionId {
+    /// The id as it stands in row keys: order-preserving.
+    pub fn to_bytes(self) -> [u8; 14] {
+        let mut bytes = [0; 14];
+        bytes[..8].copy_from_slice(&self.term.to_be_bytes());
+        bytes[8..12].copy_from_slice(&self.counter.to_be_bytes());
+        bytes[12..].copy_from_slice(&self.shard.to_be_bytes());
+        bytes
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; 14] = bytes.try_into().ok()?;
+        let (term, rest) = bytes.split_first_chunk::<8>()?;
+        let (counter, rest) = rest.split_first_chunk::<4>()?;
+        let (shard, _) = rest.split_first_chunk::<2>()?;
+        Some(Self {
+            term: u64::from_be_bytes(*term),
+            counter: u32::from_be_bytes(*counter),
+            shard: u16::from_be_bytes(*shard),
+        })
+    }
+}
+
+/// What a stanza stems from. The recipient's edge drops a stanza whose origin it has already had, so a repeat after a
+/// failover is not seen by the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// Sent by a device: the `frame`-th stanza of that session.
+    Frame {
+        /// The sender's session.
+        session: SessionId,
+        /// The sender's frame number.
+        frame: u64,
+    },
+    /// An answer (result, bounce) to the recipient's own `frame`-th stanza.
+    Answer {
+        /// The frame that is answered.
+        frame: u64,
+    },
+    /// A stored stanza, by its place in the account's store.
+    Stored {
+        /// The row's stamp.
+        stamp: u64,
+    },
+    /// The broker's own, never repeated.
+    None,
+}
+
+/// From an edge to the shard of the account it serves.
+#[derive(Clone, Debug)]
+pub enum ToShard {
+    /// Asks for what is needed to verify this account's password; answered by [`ToEdge::Credentials`].
+    Credentials {
+        /// Where the answer goes.
+        conn: Conn,
+        /// Whose.
+        account: BareJid,
+        /// The hash of the chosen mechanism; `None` for PLAIN: any key the account has.
+        hash: Option<ScramHash>,
+    },
+    /// Asks for a session; answered by [`ToEdge::Bound`].
+    Bind {
+        /// The authenticated connection.
+        conn: Conn,
+        /// The authenticated account.
+        account: BareJid,
+        /// The resource asked for; the account chooses when absent (RFC 6120 §7.6).
+        resource: Option<Box<str>>,
+        /// The version of the credentials that were verified.
+        version: u64,
+    },
+    /// XEP-0198 §5: asks for a former session; answered by [`ToEdge::Resumed`].
+    Resume {
+        /// The authenticated connection.
+        conn: Conn,
+        /// The authenticated account.
+        account: BareJid,
+        /// The version of the credentials that were verified.
+        version: u64,
+        /// The SM-ID of the former stream.
+        previd: Box<str>,
+        /// How many stanzas the device has handled.
+        h: u32,
+    },
+    /// XEP-0198 §3: asks for stream management; the edge reads no further until [`ToEdge::Managed`].
+    Enable {
+        /// The session's connection.
+        conn: Conn,
+        /// Which session.
+        session: SessionId,
+        /// The last frame before `<enable/>`: the device's count starts after it.
+        base: u64,
+        /// Whether the session shall be resumable.
+        resume: bool,
+        /// The resumption time the device would like, in seconds.
+        max: Option<u32>,
+    },
+    /// One stanza of the device.
+    Submit {
+        /// The session's connection.
+        conn: Conn,
+        /// Which session.
+        session: SessionId,
+        /// Its number, from 1.
+        frame: u64,
+        /// Up to where the edge has heard that frames are accepted.
+        settled: u64,
+        /// Whether the edge sent it before, to whoever led then.
+        repeat: bool,
+        /// The stanza.
+        stanza: Arc<Stanza>,
+        /// What is wrong with it, when it cannot be processed: it is answered in its turn, and counts like any other.
+        refused: Option<Box<StanzaError>>,
+    },
+    /// How far deliveries have come.
+    Progress {
+        /// The session's connection.
+        conn: Conn,
+        /// Which session.
+        session: SessionId,
+        /// The last delivery that is at the edge.
+        received: u64,
+        /// The last delivery the core may forget: written to the socket or, under XEP-0198, acknowledged by the device.
+        released: u64,
+        /// Deliveries the edge dropped as repeats: they do not count for the device.
+        voided: Vec<u64>,
+    },
+    /// The socket is gone; answered by [`ToEdge::Detached`].
+    Detach {
+        /// The connection that was.
+        conn: Conn,
+        /// Which session.
+        session: SessionId,
+        /// The last delivery the core may forget.
+        released: u64,
+        /// Deliveries the edge dropped as repeats.
+        voided: Vec<u64>,
+        /// Whether the device closed its stream (RFC 6120 §4.4) or a stream error did: then there is nothing to resume.
+        clean: bool,
+    },
+    /// The answer to [`ToEdge::Lead`]: everything this edge holds of the shard.
+    Attach {
+        /// Its sessions, a part of them.
+        sessions: Vec<Attachment>,
+        /// Connections that wait for an answer to bind or resume, and will ask again.
+        asking: Vec<Conn>,
+        /// Whether this is the last part.
+        last: bool,
+    },
+}
+
+/// One session as its edge knows it: what is not replicated, so that whoever leads next can go on.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// Which session.
+    pub session: SessionId,
+    /// Its connection at this edge.
+    pub conn: Conn,
+    /// Its address.
+    pub full: FullJid,
+    /// Frames up to here were accepted, as far as the edge has heard.
+    pub accepted: u64,
+    /// The last delivery that reached the edge.
+    pub received: u64,
+    /// Deliveries up to here may be forgotten.
+    pub released: u64,
+    /// XEP-0198: what the device had acknowledged at `released`.
+    pub acknowledged: u32,
+    /// The deliveries after `released`, without those dropped as repeats.
+    pub unreleased: Vec<Delivery>,
+    /// The device's last presence without a `to`, while it is available (RFC 6121 §4.2).
+    pub presence: Option<Arc<Stanza>>,
+}
+
+/// One stanza on its way to a device.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Its number in the session, from 1.
+    pub seq: u64,
+    /// What it stems from.
+    pub origin: Origin,
+    /// The stanza.
+    pub stanza: Arc<Stanza>,
+}
+
+/// What a bound or resumed session starts with at its edge.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// Which session.
+    pub session: SessionId,
+    /// Its address.
+    pub full: FullJid,
+    /// The last accepted frame: the device's next stanza is the one after.
+    pub accepted: u64,
+    /// The last delivery that needs no repeating.
+    pub released: u64,
+    /// XEP-0198, on a resumed session.
+    pub managed: Option<Managed>,
+    /// The last presence without a `to`, while available.
+    pub presence: Option<Arc<Stanza>>,
+}
+
+/// XEP-0198 as agreed for a session.
+#[derive(Clone, Debug)]
+pub struct Managed {
+    /// The SM-ID for the device; absent when the session cannot be resumed.
+    pub id: Option<Box<str>>,
+    /// How long the session outlives its socket, in seconds.
+    pub max: u32,
+    /// The frame after which the device's stanzas count.
+    pub base: u64,
+    /// How many of our stanzas the device had acknowledged at [`Binding::released`].
+    pub acknowledged: u32,
+}
+
+/// Why a session was not resumed (XEP-0198 §5).
+#[derive(Clone, Debug)]
+pub struct ResumeRefused {
+    /// The condition within `<failed/>`.
+    pub error: StanzaError,
+    /// How many of the device's stanzas had been handled, when that is still known.
+    pub h: Option<u32>,
+}
+
+/// From a shard to an edge.
+#[derive(Clone, Debug)]
+pub enum ToEdge {
+    /// A new term begins: attach. Nothing else is accepted until [`Self::Leading`].
+    Lead,
+    /// All edges have attached: send what is unanswered, then go on.
+    Leading,
+    /// Answers [`ToShard::Credentials`].
+    Credentials {
+        /// Who asked.
+        conn: Conn,
+        /// The answer.
+        credentials: Credentials,
+    },
+    /// Answers [`ToShard::Bind`]: committed, or refused.
+    Bound {
+        /// Who asked.
+        conn: Conn,
+        /// The session, or the error of RFC 6120 §7.6.2, §7.7.2.
+        result: Result<Box<Binding>, StanzaError>,
+    },
+    /// Answers [`ToShard::Resume`]; what is unacknowledged follows as deliveries.
+    Resumed {
+        /// Who asked.
+        conn: Conn,
+        /// The session, or why not.
+        result: Result<Box<Binding>, ResumeRefused>,
+    },
+    /// Answers [`ToShard::Enable`]; deliveries after it count.
+    Managed {
+        /// Who asked.
+        conn: Conn,
+        /// What was agreed.
+        managed: Managed,
+    },
+    /// The longest prefix of frames that is accepted, for each of these connections.
+    Accepted(Vec<(Conn, u64)>),
+    /// A stanza for the device.
+    Deliver {
+        /// Its connection.
+        conn: Conn,
+        /// The stanza and its number.
+        delivery: Delivery,
+    },
+    /// Answers [`ToShard::Detach`]: the edge may forget the session.
+    Detached {
+        /// The connection that was.
+        conn: Conn,
+    },
+    /// Ends the stream; the session is no longer this connection's.
+    Close {
+        /// Its connection.
+        conn: Conn,
+        /// What the device is told.
+        error: StreamError,
+    },
+}
+
+/// Between shards.
+#[derive(Clone, Debug)]
+pub enum ToPeer {
+    /// The sender leads a new term and has caught up: send again what is unanswered.
+    Leading,
+    /// A stanza for an account of the receiver. Ephemeral: kept by the sender until answered.
+    Forward(Forward),
+    /// Answers a [`Self::Forward`]: the receiver of the stanza has taken responsibility.
+    Answer {
+        /// The session that sent the stanza.
+        session: SessionId,
+        /// Its frame.
+        frame: u64,
+        /// Stanzas for that session: a result, an error, or nothing.
+        replies: Vec<Arc<Stanza>>,
+    },
+    /// A durable effect, numbered per pair of shards; done once, in order.
+    Durable {
+        /// Its number, from 1.
+        number: u64,
+        /// The stanza to route to its `to`.
+        stanza: Arc<Stanza>,
+    },
+    /// Durable effects up to this number are done.
+    Done {
+        /// The last one.
+        number: u64,
+    },
+}
+
+/// A stanza on its way between accounts.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// The session that sent it.
+    pub session: SessionId,
+    /// Its frame.
+    pub frame: u64,
+    /// Frames up to here will not be repeated any more.
+    pub settled: u64,
+    /// Whether it may have been evaluated before.
+    pub repeat: bool,
+    /// The stanza, `from` stamped.
+    pub stanza: Arc<Stanza>,
+}

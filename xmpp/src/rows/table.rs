@@ -1,0 +1,57 @@
+//! Every table there is, and how their keys begin.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::Key;
+use crate::jid;
+
+/// The first slot that holds a shard's own rows instead of an address's: `SHARD_SLOTS + shard`.
+pub const SHARD_SLOTS: u16 = 4096;
+
+/// The tables, by the byte that follows the slot in a key. The numbers are on disk: they are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Table {
+    /// (account): credentials. Written by the account.
+    Account = 1,
+    /// (account, session): a bound resource. Written by the session.
+    Session = 2,
+    /// (account, session, order): what a session could not hand to its device yet. Written by the session.
+    Queue = 3,
+    /// (account, stamp): messages stored while no resource could take them. Written by the account.
+    Stored = 4,
+    /// (account): how many are stored. Written by the account.
+    StoredCount = 5,
+    /// (account, sender's session): frames whose evaluation wrote something, and what was answered. Written by the account.
+    Executed = 6,
+    /// (account, element): XEP-0049. Written by the account.
+    PrivateXml = 7,
+    /// (target shard, number): durable effects not yet done. Written by the shard.
+    Outbox = 128,
+    /// (target shard): the number of the last durable effect. Written by the shard.
+    OutboxLast = 129,
+    /// (source shard): the last durable effect of it that was done here. Written by the shard.
+    InboxLast = 130,
+    /// (time, key): a row to look at when the time has come. Written by the shard.
+    Deadline = 131,
+}
+
+/// The key of a row that belongs to an account: slot, table, bare JID, a zero byte (no JID contains one), `rest`.
+pub fn account_key(table: Table, account: &str, rest: &[u8]) -> Key {
+    key(jid::slot(account), table, &[account.as_bytes(), &[0], rest])
+}
+
+/// The key of a row that belongs to the shard itself.
+pub fn shard_key(table: Table, shard: u16, rest: &[u8]) -> Key {
+    key(SHARD_SLOTS + shard, table, &[rest])
+}
+
+fn key(slot: u16, table: Table, parts: &[&[u8]]) -> Bytes {
+    let mut key = BytesMut::with_capacity(3 + parts.iter().map(|part| part.len()).sum::<usize>());
+    key.put_u16(slot);
+    key.put_u8(table as u8);
+    for part in parts {
+        key.put_slice(part);
+    }
+    key.freeze()
+}

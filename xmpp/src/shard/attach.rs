@@ -1,0 +1,332 @@
+//! How a term begins (DESIGN §4.5): session rows say which edges held sessions; each of them attaches what it still holds
+//! or counts as dead. Until then nothing is evaluated, so nobody is told that a device is gone that is not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::{BufMut, BytesMut};
+use prost::Message;
+
+use super::{Effect, Io, Output, Role, Shard, Turn};
+use crate::im::presence;
+use crate::jid::{BareJid, FullJid};
+use crate::link::{Attachment, Conn, EdgeId, NodeId, SessionId, Term, ToEdge};
+use crate::rows::{Key, Rows, RowsError, Table, View};
+use crate::session::{Drain, Inbound, Outbound, Session, SessionRow};
+
+/// How many rows are read at a time when a term begins.
+const PAGE: usize = 1024;
+
+/// What is known while the edges attach.
+#[derive(Debug)]
+pub(super) struct CatchingUp {
+    deadline: Duration,
+    /// Edges that session rows name and that have not attached yet.
+    waiting: BTreeSet<EdgeId>,
+    /// The rows, until an attachment is found for them.
+    rows: BTreeMap<SessionId, Found>,
+    /// Sessions that have rows in their queue.
+    queued: BTreeSet<SessionId>,
+    /// Connections that will ask for their bind or resume again.
+    asking: BTreeSet<(EdgeId, Conn)>,
+}
+
+#[derive(Debug)]
+struct Found {
+    full: FullJid,
+    row: SessionRow,
+}
+
+impl Found {
+    fn edge(&self) -> EdgeId {
+        EdgeId {
+            node: NodeId(self.row.edge_node),
+            start: self.row.edge_start,
+        }
+    }
+
+    fn conn(&self) -> Conn {
+        Conn(self.row.conn)
+    }
+}
+
+impl CatchingUp {
+    /// Whether the edges that have not attached by now count as dead.
+    pub(super) fn is_late(&self, elapsed: Duration) -> bool {
+        elapsed >= self.deadline
+    }
+
+    /// Waits no longer.
+    pub(super) fn give_up(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// That edge will not attach.
+    pub(super) fn edge_died(&mut self, edge: EdgeId) {
+        self.waiting.remove(&edge);
+    }
+}
+
+impl Shard {
+    /// Starts over in `term`.
+    pub(super) fn begin(&mut self, term: Term, io: &mut Io<'_>) -> Result<(), RowsError> {
+        self.follow();
+        let view = self.overlay.over(io.rows);
+        let mut rows = BTreeMap::new();
+        let mut queued = BTreeSet::new();
+        for slot in self.config.map.slots_of(self.id) {
+            for_each_session(&view, slot, |session, found| {
+                rows.insert(session, found);
+            })?;
+            for_each_queue(&view, slot, |session| {
+                queued.insert(session);
+            })?;
+        }
+        let attached = rows.values().filter(|found| found.row.detached_until == 0);
+        let waiting: BTreeSet<EdgeId> = attached.map(Found::edge).collect();
+        let deadline = io.elapsed + self.config.limits.attach_timeout;
+        self.term = term;
+        self.sessions_bound = 0;
+        self.role = Role::CatchingUp(Box::new(CatchingUp {
+            deadline,
+            waiting: waiting.clone(),
+            rows,
+            queued,
+            asking: BTreeSet::new(),
+        }));
+        io.out.push(Output::AllEdges {
+            term,
+            message: ToEdge::Lead,
+        });
+        if !waiting.is_empty() {
+            io.out.push(Output::Await(waiting.into_iter().collect()));
+        }
+        self.try_to_lead(io);
+        Ok(())
+    }
+
+    /// An edge says what it holds.
+    pub(super) fn attach(
+        &mut self,
+        edge: EdgeId,
+        sessions: Vec<Attachment>,
+        asking: &[Conn],
+        last: bool,
+        io: &mut Io<'_>,
+    ) {
+        let Role::CatchingUp(catching_up) = &mut self.role else {
+            return;
+        };
+        catching_up.asking.extend(asking.iter().map(|conn| (edge, *conn)));
+        for attachment in sessions {
+            let id = attachment.session;
+            let held = catching_up.rows.get(&id).is_some_and(|found| {
+                found.edge() == edge && found.conn() == attachment.conn && found.row.detached_until == 0
+            });
+            if !held {
+                // It was resumed elsewhere, replaced or ended, and the edge has not heard of it.
+                let message = ToEdge::Close {
+                    conn: attachment.conn,
+                    error: crate::stream::StreamError::conflict(),
+                };
+                io.out.push(Output::Edge {
+                    to: edge,
+                    term: self.term,
+                    message,
+                });
+                continue;
+            }
+            let Some(found) = catching_up.rows.remove(&id) else {
+                continue;
+            };
+            let queued = catching_up.queued.contains(&id);
+            self.sessions.insert(attached(edge, attachment, found.row, queued));
+        }
+        if last {
+            catching_up.edge_died(edge);
+        }
+        self.try_to_lead(io);
+    }
+
+    /// Leads, once nobody is waited for.
+    pub(super) fn try_to_lead(&mut self, io: &mut Io<'_>) {
+        let Role::CatchingUp(catching_up) = &mut self.role else {
+            return;
+        };
+        if !catching_up.waiting.is_empty() {
+            return;
+        }
+        let CatchingUp { rows, asking, .. } = std::mem::replace(
+            &mut **catching_up,
+            CatchingUp {
+                deadline: Duration::MAX,
+                waiting: BTreeSet::new(),
+                rows: BTreeMap::new(),
+                queued: BTreeSet::new(),
+                asking: BTreeSet::new(),
+            },
+        );
+        self.role = Role::Leading;
+        let mut lost = Vec::new();
+        for (id, found) in rows {
+            let keep = found.row.detached_until != 0 || asking.contains(&(found.edge(), found.conn()));
+            let place = self.sessions.insert(unattached(id, found));
+            match self.sessions.get(place).and_then(Session::detached_until) {
+                Some(until) => self.sessions.ends_at(place, until),
+                None if keep => {}
+                None => lost.push(place),
+            }
+        }
+        io.out.push(Output::AllEdges {
+            term: self.term,
+            message: ToEdge::Leading,
+        });
+        io.out.push(Output::AllPeers { term: self.term });
+        // What the device had said is gone with its edge and the last leader: it has to bind anew (DESIGN §4).
+        for place in lost {
+            let Some(session) = self.sessions.get(place) else {
+                continue;
+            };
+            let mut turn = Turn::of(&session.full.bare());
+            self.end(&mut turn, place, "edge-lost", io);
+            self.finish(turn, io);
+        }
+        self.send_outboxes(io);
+        self.go_on_draining(io);
+    }
+
+    /// Drains again what a former leader was draining.
+    fn go_on_draining(&mut self, io: &mut Io<'_>) {
+        let places: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.is_attached())
+            .map(|(p, _)| p)
+            .collect();
+        for place in places {
+            let Some(session) = self.sessions.get(place) else {
+                continue;
+            };
+            let (id, drains, takes) = (session.id, session.drain.is_some(), session.takes_bare());
+            let account = session.full.bare();
+            if takes {
+                self.drain_stored(&account, place, io);
+            }
+            if drains {
+                let mut turn = Turn::of(&account);
+                turn.effects.push(Effect::Read(id));
+                self.finish(turn, io);
+            }
+        }
+    }
+}
+
+/// The session an edge still holds.
+fn attached(edge: EdgeId, attachment: Attachment, row: SessionRow, queued: bool) -> Session {
+    let base = row.managed.as_ref().map_or(0, |managed| managed.delivery_base);
+    let mut outbound = Outbound::after(attachment.released, base, attachment.acknowledged);
+    for delivery in attachment.unreleased {
+        outbound.restore(delivery);
+    }
+    outbound.resume_after(attachment.received);
+    Session {
+        id: attachment.session,
+        full: attachment.full,
+        edge,
+        conn: attachment.conn,
+        inbound: Inbound::after(attachment.accepted),
+        outbound,
+        managed: row.managed.map(Box::new),
+        priority: attachment.presence.as_deref().map(presence::priority),
+        presence: attachment.presence,
+        drain: queued.then(Box::<Drain>::default),
+    }
+}
+
+/// A session no edge holds: detached, or bound by a connection that will ask again, or lost.
+fn unattached(id: SessionId, found: Found) -> Session {
+    let (edge, conn) = (found.edge(), found.conn());
+    let Found { full, row } = found;
+    let base = row.managed.as_ref().map_or(0, |managed| managed.delivery_base);
+    let detached = (row.detached_until != 0).then_some(row.detached_until);
+    Session {
+        id,
+        full,
+        edge,
+        conn,
+        inbound: Inbound::after(row.accepted),
+        outbound: Outbound::after(row.last, base, row.acknowledged),
+        managed: row.managed.map(Box::new),
+        priority: row.priority.and_then(|priority| i8::try_from(priority).ok()),
+        presence: None,
+        drain: Some(Box::new(Drain {
+            detached_until: detached,
+            ..Drain::default()
+        })),
+    }
+}
+
+fn for_each_session(view: &View<'_>, slot: u16, mut each: impl FnMut(SessionId, Found)) -> Result<(), RowsError> {
+    let prefix = table_prefix(slot, Table::Session);
+    let mut from = prefix.clone();
+    loop {
+        let page = view.scan(&prefix, &from, PAGE)?;
+        for (key, value) in &page {
+            let (account, id) = split_session_key(key).ok_or_else(|| broken(key))?;
+            let row = SessionRow::decode(value.as_ref()).map_err(|_| broken(key))?;
+            let full = BareJid::parse(account)
+                .ok()
+                .and_then(|bare| bare.with_resource(&row.resource).ok());
+            let full = full.ok_or_else(|| broken(key))?;
+            each(id, Found { full, row });
+        }
+        match page.last() {
+            Some((key, _)) if page.len() == PAGE => from = after(key),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Names each session that has rows in its queue, reading one row of each.
+fn for_each_queue(view: &View<'_>, slot: u16, mut each: impl FnMut(SessionId)) -> Result<(), RowsError> {
+    let prefix = table_prefix(slot, Table::Queue);
+    let mut from = prefix.clone();
+    while let Some((key, _)) = view.scan(&prefix, &from, 1)?.pop() {
+        let queue = key
+            .len()
+            .checked_sub(8)
+            .and_then(|end| key.get(..end))
+            .ok_or_else(|| broken(&key))?;
+        let (_, id) = split_session_key(queue).ok_or_else(|| broken(&key))?;
+        each(id);
+        // No order reaches this: on to the next session's queue.
+        let mut next = BytesMut::from(queue);
+        next.put_slice(&[0xff; 9]);
+        from = next.freeze();
+    }
+    Ok(())
+}
+
+fn table_prefix(slot: u16, table: Table) -> Key {
+    let mut prefix = BytesMut::with_capacity(3);
+    prefix.put_u16(slot);
+    prefix.put_u8(table as u8);
+    prefix.freeze()
+}
+
+fn split_session_key(key: &[u8]) -> Option<(&str, SessionId)> {
+    let rest = key.get(3..)?;
+    let end = rest.iter().position(|byte| *byte == 0)?;
+    let account = std::str::from_utf8(rest.get(..end)?).ok()?;
+    Some((account, SessionId::from_bytes(rest.get(end + 1..)?)?))
+}
+
+fn after(key: &Key) -> Key {
+    let mut next = BytesMut::from(key.as_ref());
+    next.put_u8(0);
+    next.freeze()
+}
+
+fn broken(key: &[u8]) -> RowsError {
+    RowsError(format!("a row cannot be read, its key is {}", key.escape_ascii()))
+}

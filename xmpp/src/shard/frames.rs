@@ -1,0 +1,306 @@
+//! The sender's side of a stanza: numbered, given to its own account or forwarded, answered, accepted.
+
+use std::sync::Arc;
+
+use super::{Effect, Event, Io, Output, Place, Shard, Turn};
+use crate::feature::{self, Context, Target};
+use crate::im::presence;
+use crate::jid::{BareJid, FullJid};
+use crate::link::{Forward, Origin, SessionId, ShardId};
+use crate::rows::Write;
+use crate::session::{Numbered, Receipt};
+use crate::stanza::{Kind, PresenceType, Stanza, StanzaError};
+use crate::stream::StreamError;
+
+/// Who deals with a stanza (RFC 6120 §10).
+enum Route {
+    /// The sender's own account.
+    Own,
+    /// The broker, in the sender's account.
+    Host,
+    /// An account of this cluster.
+    Account(BareJid),
+    /// Another domain.
+    Remote,
+}
+
+impl Shard {
+    /// Takes a frame's number; says whether the frame is to be evaluated.
+    pub(super) fn number(&mut self, place: Place, frame: u64, settled: u64, io: &mut Io<'_>) -> bool {
+        let Some(session) = self.sessions.get_mut(place) else {
+            return false;
+        };
+        session.inbound.settled = session.inbound.settled.max(settled);
+        match session.inbound.number(frame) {
+            Numbered::Next => true,
+            Numbered::Known => {
+                self.accepted.insert(place);
+                false
+            }
+            Numbered::Wrong => {
+                let mut turn = Turn::of(&session.full.bare());
+                self.expel(
+                    &mut turn,
+                    place,
+                    StreamError::internal_server_error(),
+                    "frames-out-of-order",
+                    io,
+                );
+                self.finish(turn, io);
+                false
+            }
+        }
+    }
+
+    /// Evaluates the session's next frame.
+    pub(super) fn submit(&mut self, place: Place, frame: u64, repeat: bool, stanza: Arc<Stanza>, io: &mut Io<'_>) {
+        let Some(session) = self.sessions.get(place) else {
+            return;
+        };
+        let stanza = stamped(stanza, &session.full);
+        match self.route(&stanza) {
+            Route::Own => self.own(place, frame, repeat, Target::Own, &stanza, io),
+            Route::Host => self.own(place, frame, repeat, Target::Host, &stanza, io),
+            Route::Account(account) => self.send(place, frame, repeat, &account, stanza, io),
+            Route::Remote => self.bounce(place, frame, &stanza, StanzaError::remote_server_not_found(), io),
+        }
+    }
+
+    fn route(&self, stanza: &Stanza) -> Route {
+        let Some(to) = stanza.to.as_ref() else {
+            return match (stanza.kind, stanza.from.as_ref()) {
+                // RFC 6120 §10.3.1: as if it were for the sender's bare JID.
+                (Kind::Message(_), Some(from)) => Route::Account(from.to_bare()),
+                _ => Route::Own,
+            };
+        };
+        if !self.config.serves(to.domain()) {
+            return Route::Remote;
+        }
+        if to.local().is_none() {
+            return Route::Host;
+        }
+        let own = stanza.from.as_ref().is_some_and(|from| from.bare_str() == to.as_str());
+        if own && stanza.kind.is_iq() {
+            Route::Own
+        } else {
+            Route::Account(to.to_bare())
+        }
+    }
+
+    /// A request the sender's account answers itself.
+    fn own(&mut self, place: Place, frame: u64, repeat: bool, target: Target, stanza: &Stanza, io: &mut Io<'_>) {
+        match stanza.kind {
+            Kind::Iq(_) => self.own_iq(place, frame, repeat, target, stanza, io),
+            Kind::Presence(kind) if target == Target::Own => self.own_presence(place, frame, kind, stanza, io),
+            // RFC 6120 §10.5.1: the domain itself has no use for messages, and for presence none that anybody hears of.
+            Kind::Message(_) => self.bounce(place, frame, stanza, StanzaError::service_unavailable(), io),
+            Kind::Presence(_) => self.settle(place, frame, None, io),
+        }
+    }
+
+    fn own_iq(&mut self, place: Place, frame: u64, repeat: bool, target: Target, stanza: &Stanza, io: &mut Io<'_>) {
+        if !stanza.kind.is_request() {
+            // RFC 6120 §10.3.3: a result nobody waits for is ignored.
+            return self.settle(place, frame, None, io);
+        }
+        let Some(session) = self.sessions.get(place) else {
+            return;
+        };
+        let (id, settled, full) = (session.id, session.inbound.settled, session.full.clone());
+        let account = full.bare();
+        let mut turn = Turn::of(&account);
+        if repeat && let Some(replies) = self.executed(&account, id, frame, io) {
+            for reply in replies {
+                self.answer_to(&mut turn, place, frame, reply, io);
+            }
+            turn.effects.push(Effect::Done(id, frame));
+            return self.finish(turn, io);
+        }
+        let (reply, writes) = self.evaluate(&full, &account, target, stanza, io);
+        let reply = Arc::new(reply);
+        if !writes.is_empty() {
+            turn.writes = writes;
+            self.note_executed(
+                &mut turn,
+                &account,
+                id,
+                frame,
+                settled,
+                std::slice::from_ref(&reply),
+                io,
+            );
+        }
+        self.answer_to(&mut turn, place, frame, reply, io);
+        turn.effects.push(Effect::Done(id, frame));
+        self.finish(turn, io);
+    }
+
+    /// Lets the features answer a request: the reply, and what it writes.
+    pub(super) fn evaluate(
+        &mut self,
+        origin: &FullJid,
+        account: &BareJid,
+        target: Target,
+        request: &Stanza,
+        io: &mut Io<'_>,
+    ) -> (Stanza, Vec<Write>) {
+        let now = self.stamp(io);
+        let config = Arc::clone(&self.config);
+        let mut context = Context {
+            origin,
+            account,
+            now,
+            config: &config,
+            rows: self.overlay.over(io.rows),
+            writes: Vec::new(),
+        };
+        let result = match feature::answering(config.features, request) {
+            Some(feature) => feature.iq(&mut context, target, request),
+            // RFC 6120 §10.3.3, RFC 6121 §8.5.2.1.3.
+            None => Err(StanzaError::service_unavailable()),
+        };
+        match result {
+            Ok(content) => (request.result(content.as_ref()), context.writes),
+            // A request always has an answer.
+            Err(error) => (
+                request.error(&error).unwrap_or_else(|| request.result(None)),
+                Vec::new(),
+            ),
+        }
+    }
+
+    /// Presence without a `to` (RFC 6121 §4): the resource becomes available, changes, or becomes unavailable.
+    fn own_presence(&mut self, place: Place, frame: u64, kind: PresenceType, stanza: &Stanza, io: &mut Io<'_>) {
+        let Some(session) = self.sessions.get_mut(place) else {
+            return;
+        };
+        let was_taking = session.takes_bare();
+        match kind {
+            PresenceType::Available => {
+                session.priority = Some(presence::priority(stanza));
+                session.presence = Some(Arc::new(stanza.clone()));
+            }
+            PresenceType::Unavailable => {
+                session.priority = None;
+                session.presence = None;
+            }
+            // RFC 6121 §3: subscriptions are always to somebody.
+            _ => return self.bounce(place, frame, stanza, StanzaError::bad_request(), io),
+        }
+        let (account, takes) = (session.full.bare(), session.takes_bare());
+        self.settle(place, frame, None, io);
+        if takes && !was_taking {
+            self.drain_stored(&account, place, io);
+        }
+    }
+
+    /// Gives the stanza to the account it is for.
+    fn send(
+        &mut self,
+        place: Place,
+        frame: u64,
+        repeat: bool,
+        account: &BareJid,
+        mut stanza: Arc<Stanza>,
+        io: &mut Io<'_>,
+    ) {
+        let Some(session) = self.sessions.get(place) else {
+            return;
+        };
+        if stanza.to.is_none() {
+            Arc::make_mut(&mut stanza).to = Some(account.clone().into());
+        }
+        let to = self.config.shard_of(account.as_str());
+        if to != self.id && self.peers.forwards() >= self.config.limits.forwards_max {
+            io.out.push(Output::Count(Event::Refused("forwards-full")));
+            return self.bounce(place, frame, &stanza, StanzaError::resource_constraint(), io);
+        }
+        let mut turn = Turn::of(&session.full.bare());
+        let (session, settled) = (session.id, session.inbound.settled);
+        turn.effects.push(Effect::Forward(
+            to,
+            Forward {
+                session,
+                frame,
+                settled,
+                repeat,
+                stanza,
+            },
+        ));
+        self.finish(turn, io);
+    }
+
+    /// The recipient's side has taken responsibility for a frame of one of our sessions.
+    pub(super) fn answered(&mut self, session: SessionId, frame: u64, replies: Vec<Arc<Stanza>>, io: &mut Io<'_>) {
+        let Some(place) = self.sessions.find(session) else {
+            return;
+        };
+        if replies.is_empty() {
+            return self.settle(place, frame, None, io);
+        }
+        let Some(account) = self.sessions.get(place).map(|session| session.full.bare()) else {
+            return;
+        };
+        let mut turn = Turn::of(&account);
+        for reply in replies {
+            self.answer_to(&mut turn, place, frame, reply, io);
+        }
+        turn.effects.push(Effect::Done(session, frame));
+        self.finish(turn, io);
+    }
+
+    /// Answers a frame with an error, as far as it may have one.
+    pub(super) fn bounce(&mut self, place: Place, frame: u64, stanza: &Stanza, error: StanzaError, io: &mut Io<'_>) {
+        self.settle(place, frame, stanza.error(&error), io);
+    }
+
+    /// A frame is done, perhaps with a reply.
+    fn settle(&mut self, place: Place, frame: u64, reply: Option<Stanza>, io: &mut Io<'_>) {
+        let Some(session) = self.sessions.get(place) else {
+            return;
+        };
+        let id = session.id;
+        let mut turn = Turn::of(&session.full.bare());
+        if let Some(reply) = reply {
+            self.answer_to(&mut turn, place, frame, Arc::new(reply), io);
+        }
+        turn.effects.push(Effect::Done(id, frame));
+        self.finish(turn, io);
+    }
+
+    /// Gives a session the answer to its own frame.
+    fn answer_to(&mut self, turn: &mut Turn, place: Place, frame: u64, reply: Arc<Stanza>, io: &mut Io<'_>) {
+        self.enqueue(turn, place, Origin::Answer { frame }, reply, None, io);
+    }
+
+    pub(super) fn frame_done(&mut self, session: SessionId, frame: u64) {
+        let Some(place) = self.sessions.find(session) else {
+            return;
+        };
+        if self
+            .sessions
+            .get_mut(place)
+            .is_some_and(|session| session.inbound.done(frame))
+        {
+            self.accepted.insert(place);
+        }
+    }
+
+    /// Who is to hear that a forwarded frame is safe.
+    pub(super) fn receipt(shard: ShardId, forward: &Forward) -> Receipt {
+        Receipt {
+            shard,
+            session: forward.session,
+            frame: forward.frame,
+        }
+    }
+}
+
+/// RFC 6120 §8.1.2.1: the stanza says who sent it. The edge has stamped it; an edge is not the one to decide that.
+fn stamped(mut stanza: Arc<Stanza>, full: &FullJid) -> Arc<Stanza> {
+    if stanza.from.as_ref().is_none_or(|from| from.as_str() != full.as_str()) {
+        Arc::make_mut(&mut stanza).from = Some(full.clone().into());
+    }
+    stanza
+}

@@ -1,0 +1,242 @@
+//! The recipient's side of a stanza: RFC 6121 §8.5 in the account it is for.
+
+use std::sync::Arc;
+
+use super::{Event, Io, Output, Place, Shard, Turn};
+use crate::feature::Target;
+use crate::im::delivery::{self, Disposition, Resource};
+use crate::im::stored::{StoredCountRow, StoredRow, stored_count_key, stored_key};
+use crate::jid::{BareJid, Jid};
+use crate::link::{Forward, Origin, ShardId};
+use crate::rows::{Rows, Table, Write, account_key};
+use crate::session::Receipt;
+use crate::stanza::{IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
+
+impl Shard {
+    /// A stanza for one of our accounts, from a session of `from`.
+    pub(super) fn forwarded(&mut self, from: ShardId, forward: Forward, io: &mut Io<'_>) {
+        let receipt = Self::receipt(from, &forward);
+        let Some(to) = forward.stanza.to.clone() else { return };
+        let account = to.to_bare();
+        let mut turn = Turn::of(&account);
+        if forward.repeat
+            && let Some(replies) = self.executed(&account, forward.session, forward.frame, io)
+        {
+            turn.answer(receipt, replies);
+            return self.finish(turn, io);
+        }
+        match forward.stanza.kind {
+            Kind::Message(kind) => self.message(&mut turn, kind, &to, &forward, receipt, io),
+            Kind::Presence(kind) => self.presence(&mut turn, kind, &to, &forward, receipt, io),
+            Kind::Iq(kind) => self.iq(&mut turn, kind, &to, &forward, receipt, io),
+        }
+        self.finish(turn, io);
+    }
+
+    fn message(
+        &mut self,
+        turn: &mut Turn,
+        kind: MessageType,
+        to: &Jid,
+        forward: &Forward,
+        receipt: Receipt,
+        io: &mut Io<'_>,
+    ) {
+        let stanza = &forward.stanza;
+        let account = to.to_bare();
+        match self.dispose(kind, to, &account, io) {
+            Disposition::Deliver(places) => {
+                // Safe with one of them is safe (DESIGN §4.2); the others get it as well as they can.
+                let mut owed = Some((receipt, forward.settled));
+                for place in places {
+                    self.enqueue(turn, place, origin(forward), Arc::clone(stanza), owed.take(), io);
+                }
+            }
+            Disposition::Store => {
+                if !self.store(turn, &account, stanza, None, io) {
+                    return turn.answer(receipt, error(stanza, &StanzaError::service_unavailable()));
+                }
+                let (session, frame) = (forward.session, forward.frame);
+                self.note_executed(turn, &account, session, frame, forward.settled, &[], io);
+                turn.answer(receipt, Vec::new());
+            }
+            Disposition::Bounce(condition) => turn.answer(receipt, error(stanza, &condition)),
+            Disposition::Ignore => turn.answer(receipt, Vec::new()),
+        }
+    }
+
+    /// What RFC 6121 §8.5 says about a message, given who is here.
+    pub(super) fn dispose(&self, kind: MessageType, to: &Jid, account: &BareJid, io: &Io<'_>) -> Disposition<Place> {
+        let resources = self.resources(account);
+        let addressed = to
+            .resource()
+            .and_then(|resource| self.sessions.of_resource(account.as_str(), resource));
+        let exists = !resources.is_empty() || self.account_exists(account, io);
+        delivery::message(kind, to.resource().is_some(), addressed, &resources, exists)
+    }
+
+    fn presence(
+        &mut self,
+        turn: &mut Turn,
+        kind: PresenceType,
+        to: &Jid,
+        forward: &Forward,
+        receipt: Receipt,
+        io: &mut Io<'_>,
+    ) {
+        let account = to.to_bare();
+        let places = match (kind, to.resource()) {
+            (PresenceType::Available | PresenceType::Unavailable, None) => {
+                delivery::presence(&self.resources(&account))
+            }
+            (PresenceType::Available | PresenceType::Unavailable | PresenceType::Error, Some(resource)) => self
+                .sessions
+                .of_resource(account.as_str(), resource)
+                .into_iter()
+                .collect(),
+            (PresenceType::Error | PresenceType::Probe, _) => Vec::new(),
+            // RFC 6121 §3: there are no rosters yet, so there is nobody who could consent.
+            (_, _) => {
+                return turn.answer(receipt, error(&forward.stanza, &StanzaError::feature_not_implemented()));
+            }
+        };
+        for place in places {
+            self.enqueue(turn, place, origin(forward), Arc::clone(&forward.stanza), None, io);
+        }
+        turn.answer(receipt, Vec::new());
+    }
+
+    fn iq(&mut self, turn: &mut Turn, kind: IqType, to: &Jid, forward: &Forward, receipt: Receipt, io: &mut Io<'_>) {
+        let stanza = &forward.stanza;
+        let account = to.to_bare();
+        let request = matches!(kind, IqType::Get | IqType::Set);
+        let Some(resource) = to.resource() else {
+            return self.request_to_account(turn, &account, request, forward, receipt, io);
+        };
+        match self.sessions.of_resource(account.as_str(), resource) {
+            // Between devices its answer is its acknowledgement: given to the recipient's shard, it is accepted.
+            Some(place) => {
+                let origin = origin(forward);
+                if self.sessions.get(place).is_some_and(|session| session.drain.is_some()) {
+                    self.enqueue(
+                        turn,
+                        place,
+                        origin,
+                        Arc::clone(stanza),
+                        Some((receipt, forward.settled)),
+                        io,
+                    );
+                } else {
+                    self.enqueue(turn, place, origin, Arc::clone(stanza), None, io);
+                    turn.answer(receipt, Vec::new());
+                }
+            }
+            // RFC 6121 §8.5.3.2.3.
+            None if request => turn.answer(receipt, error(stanza, &StanzaError::service_unavailable())),
+            None => turn.answer(receipt, Vec::new()),
+        }
+    }
+
+    /// RFC 6121 §8.5.2.1.3: the server answers on behalf of the account.
+    fn request_to_account(
+        &mut self,
+        turn: &mut Turn,
+        account: &BareJid,
+        request: bool,
+        forward: &Forward,
+        receipt: Receipt,
+        io: &mut Io<'_>,
+    ) {
+        let Some(sender) = forward.stanza.from.as_ref().and_then(Jid::to_full).filter(|_| request) else {
+            return turn.answer(receipt, Vec::new());
+        };
+        // RFC 6121 §8.5.1, and lesson 28: an unknown account answers like one that does not know the request.
+        if self.resources(account).is_empty() && !self.account_exists(account, io) {
+            return turn.answer(receipt, error(&forward.stanza, &StanzaError::service_unavailable()));
+        }
+        let (reply, writes) = self.evaluate(&sender, account, Target::Other, &forward.stanza, io);
+        let replies = vec![Arc::new(reply)];
+        if !writes.is_empty() {
+            turn.writes = writes;
+            let (session, frame) = (forward.session, forward.frame);
+            self.note_executed(turn, account, session, frame, forward.settled, &replies, io);
+        }
+        turn.answer(receipt, replies);
+    }
+
+    /// The resources of an account, as the delivery rules see them.
+    pub(super) fn resources(&self, account: &BareJid) -> Vec<Resource<Place>> {
+        let places = self.sessions.of_account(account.as_str()).iter();
+        let resource = |place: &Place| {
+            self.sessions.get(*place).map(|session| Resource {
+                place: *place,
+                priority: session.priority,
+            })
+        };
+        places.filter_map(resource).collect()
+    }
+
+    pub(super) fn account_exists(&self, account: &BareJid, io: &Io<'_>) -> bool {
+        let key = account_key(Table::Account, account.as_str(), &[]);
+        match self.overlay.over(io.rows).row(&key) {
+            Ok(row) => row.is_some(),
+            Err(error) => {
+                tracing::error!(%error, "an account's row cannot be read");
+                true
+            }
+        }
+    }
+
+    /// Stores a message for the account; `at` is when it was accepted first, if not now. Says whether there was room.
+    pub(super) fn store(
+        &mut self,
+        turn: &mut Turn,
+        account: &BareJid,
+        stanza: &Stanza,
+        at: Option<u64>,
+        io: &mut Io<'_>,
+    ) -> bool {
+        let key = stored_count_key(account);
+        let mut count = self.stored_count(turn, account, io);
+        if count.messages >= self.config.limits.stored_messages_max {
+            io.out.push(Output::Count(Event::Refused("store-full")));
+            return false;
+        }
+        count.messages += 1;
+        let stamp = self.stamp(io);
+        turn.put(key, &count);
+        turn.put(
+            stored_key(account, stamp),
+            &StoredRow {
+                stanza: stanza.encode(),
+                at: at.unwrap_or(stamp.0),
+            },
+        );
+        io.out.push(Output::Count(Event::Stored));
+        true
+    }
+
+    /// How many messages are stored, the turn's own included.
+    pub(super) fn stored_count(&self, turn: &Turn, account: &BareJid, io: &Io<'_>) -> StoredCountRow {
+        let key = stored_count_key(account);
+        let row = match turn.writes.iter().rev().find(|write| *write.key() == key) {
+            Some(Write::Put(_, row)) => Some(row.clone()),
+            Some(Write::Delete(_)) => None,
+            None => self.overlay.over(io.rows).row(&key).ok().flatten(),
+        };
+        row.and_then(|row| prost::Message::decode(row).ok()).unwrap_or_default()
+    }
+}
+
+/// What the recipient's edge knows the stanza by.
+fn origin(forward: &Forward) -> Origin {
+    Origin::Frame {
+        session: forward.session,
+        frame: forward.frame,
+    }
+}
+
+/// The error for a stanza, if it may have one.
+fn error(stanza: &Stanza, condition: &StanzaError) -> Vec<Arc<Stanza>> {
+    stanza.error(condition).map(Arc::new).into_iter().collect()
+}

@@ -1,0 +1,73 @@
+//! One evaluation by one entity: what it writes, and what it causes.
+
+use std::sync::Arc;
+
+use crate::jid::BareJid;
+use crate::link::{EdgeId, Forward, SessionId, ShardId, ToEdge, ToPeer};
+use crate::rows::{Key, Value, Write};
+use crate::session::Receipt;
+use crate::stanza::Stanza;
+
+/// The writes and effects of one evaluation. Writes become one batch; effects wait for it, or for the entity's last one.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// Who evaluates; `None` for the shard itself.
+    pub(super) entity: Option<BareJid>,
+    pub(super) writes: Vec<Write>,
+    pub(super) effects: Vec<Effect>,
+}
+
+/// What an evaluation causes.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// To an edge.
+    Edge(EdgeId, ToEdge),
+    /// To another shard.
+    Peer(ShardId, ToPeer),
+    /// To an account: of this shard or another.
+    Forward(ShardId, Forward),
+    /// A stanza has been taken responsibility for; `replies` are for its sender.
+    Answer(Receipt, Vec<Arc<Stanza>>),
+    /// A frame of a session of this shard is done.
+    Done(SessionId, u64),
+    /// A durable effect for an account of this very shard.
+    Durable { number: u64, stanza: Arc<Stanza> },
+    /// Rows of a session shall be read.
+    Read(SessionId),
+    /// The operator's request has been carried out.
+    Administered(u64, super::Administered),
+}
+
+impl Turn {
+    pub(super) fn of(entity: &BareJid) -> Self {
+        Self {
+            entity: Some(entity.clone()),
+            writes: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    pub(super) fn of_shard() -> Self {
+        Self {
+            entity: None,
+            writes: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    pub(super) fn put(&mut self, key: Key, row: &impl prost::Message) {
+        self.writes.push(Write::Put(key, Value::from(row.encode_to_vec())));
+    }
+
+    pub(super) fn delete(&mut self, key: Key) {
+        self.writes.push(Write::Delete(key));
+    }
+
+    pub(super) fn to_edge(&mut self, edge: EdgeId, message: ToEdge) {
+        self.effects.push(Effect::Edge(edge, message));
+    }
+
+    pub(super) fn answer(&mut self, receipt: Receipt, replies: Vec<Arc<Stanza>>) {
+        self.effects.push(Effect::Answer(receipt, replies));
+    }
+}
