@@ -91,6 +91,34 @@ pub(super) fn values(loaded: &Loaded) -> Result<(), ConfigError> {
             "must be at least 10000 bytes (RFC 6120 §13.12)".to_owned(),
         );
     }
+    let ranges = [
+        (
+            "limits.before_auth.sasl_retries_max",
+            limits.before_auth.sasl_retries_max,
+            2..=5,
+            "RFC 6120 §6.4.5",
+        ),
+        (
+            "limits.before_auth.bind_retries_max",
+            limits.before_auth.bind_retries_max,
+            5..=10,
+            "RFC 6120 §7.7.3",
+        ),
+        (
+            "limits.edge.frames_max",
+            limits.edge.frames_max,
+            1..=32,
+            "a stream has at most 32 frames under way",
+        ),
+    ];
+    for (key, value, range, reason) in ranges {
+        if !range.contains(&value) {
+            return refuse(
+                key,
+                format!("must be {} to {} ({reason}), not {value}", range.start(), range.end()),
+            );
+        }
+    }
     if limits.shutdown_timeout > std::time::Duration::from_secs(10) {
         return refuse("limits.shutdown_timeout", "must be at most 10s".to_owned());
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use heronry_xmpp::xml;
+use heronry_xmpp::{edge::EdgeLimits, shard, xml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,10 @@ pub struct Limits {
     pub shutdown_timeout: Duration,
     /// `[limits.before_auth]`
     pub before_auth: BeforeAuth,
+    /// `[limits.edge]`
+    pub edge: Edge,
+    /// `[limits.shard]`
+    pub shard: Shard,
     /// `[limits.group]`
     pub group: Group,
     /// `[limits.storage]`
@@ -73,6 +77,82 @@ pub struct BeforeAuth {
     pub namespaces_max: u16,
     /// Most child elements of one element before authentication.
     pub children_max: u32,
+    /// Failed authentications before the stream is closed, 2 to 5 (RFC 6120 §6.4.5).
+    pub sasl_retries_max: u8,
+    /// Refused resources before the stream is closed, 5 to 10 (RFC 6120 §7.7.3).
+    pub bind_retries_max: u8,
+    /// Most top-level elements of one negotiation, from the first header to a bound resource.
+    pub elements_max: u16,
+}
+
+/// `[limits.edge]`: what an edge does and keeps for one connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Edge {
+    /// Most stanzas of a device that are not accepted yet, at most 32; beyond it the socket is not read.
+    pub frames_max: u8,
+    /// Most bytes of those stanzas; beyond it the socket is not read.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub frames_bytes_max: usize,
+    /// Bytes given to a device after which its session is told at once; otherwise it is told a little later.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub progress_bytes: usize,
+    /// How long a shard may take to answer a login, bind or resumption. Then the device gets `temporary-auth-failure`, or an error
+    /// of type `wait`.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub answer_timeout: Duration,
+    /// How long a session may wait for its shard to get a leader. Then its socket is closed, so that the device tries elsewhere.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub orphan_timeout: Duration,
+    /// How long an acknowledgement that a device asked for may wait for its stanzas to be accepted (XEP-0198 §4).
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub acknowledge_timeout: Duration,
+}
+
+/// `[limits.shard]`: what a shard keeps for accounts and their sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shard {
+    /// Sessions of one account; beyond it a bind gets `resource-constraint` (RFC 6120 §7.6.2.1).
+    pub sessions_per_account_max: u32,
+    /// Bytes under way to one device; beyond it its session queues in rows under XEP-0198, else it ends with
+    /// `resource-constraint`.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub session_credit_bytes: usize,
+    /// Bytes that one session may have queued in rows; beyond it the sender gets `resource-constraint`.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub session_queue_bytes_max: usize,
+    /// Messages stored for one account that is away; beyond it the sender gets `service-unavailable` (XEP-0160 §3).
+    pub stored_messages_max: u32,
+    /// Elements that an account may keep under XEP-0049; beyond it the device gets `resource-constraint`.
+    pub private_elements_max: u32,
+    /// How long a session may outlive its socket, in whole seconds: what a device gets that asks for no time, or for more.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub resume_timeout_max: Duration,
+    /// Stanzas that wait for other shards; beyond it the sender gets `resource-constraint`.
+    pub forwards_max: u32,
+    /// How long a stanza may wait for another shard. Then its sender gets `recipient-unavailable` of type `wait`.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub forward_timeout: Duration,
+    /// How long a new leader waits for the edges that its sessions are at; then they count as dead.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub attach_timeout: Duration,
+    /// How long the answer to a stanza that wrote something is kept, for an edge that sends it again.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub executed_keep: Duration,
+    /// Rows read at once when a queue is drained, before other work has its turn.
+    pub drain_rows: u32,
 }
 
 /// `[limits.group]`: the Raft group of each shard.
@@ -151,6 +231,36 @@ impl Limits {
         }
     }
 
+    /// The bounds of an edge.
+    pub fn edge_limits(&self) -> EdgeLimits {
+        EdgeLimits {
+            frames_max: usize::from(self.edge.frames_max),
+            frames_bytes_max: self.edge.frames_bytes_max,
+            progress_bytes: self.edge.progress_bytes,
+            answer_timeout: self.edge.answer_timeout,
+            orphan_timeout: self.edge.orphan_timeout,
+            acknowledge_timeout: self.edge.acknowledge_timeout,
+        }
+    }
+
+    /// The bounds of a shard.
+    pub fn shard_limits(&self) -> shard::Limits {
+        let shard = &self.shard;
+        shard::Limits {
+            sessions_per_account_max: count(shard.sessions_per_account_max),
+            session_credit_bytes: shard.session_credit_bytes,
+            session_queue_bytes_max: shard.session_queue_bytes_max,
+            stored_messages_max: shard.stored_messages_max,
+            private_elements_max: count(shard.private_elements_max),
+            resume_timeout_max: u32::try_from(shard.resume_timeout_max.as_secs()).unwrap_or(u32::MAX),
+            forwards_max: count(shard.forwards_max),
+            forward_timeout: shard.forward_timeout,
+            attach_timeout: shard.attach_timeout,
+            executed_keep: shard.executed_keep,
+            drain_rows: count(shard.drain_rows),
+        }
+    }
+
     /// How shards' groups behave.
     pub fn group_options(&self) -> heronry_cluster::Options {
         heronry_cluster::Options {
@@ -193,6 +303,16 @@ impl BeforeAuth {
     }
 }
 
+/// A number from the configuration as the number of things in memory.
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// A default of a part as a number in the configuration.
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 impl Default for Limits {
     fn default() -> Self {
         let xml = xml::Limits::after_auth();
@@ -209,6 +329,8 @@ impl Default for Limits {
             admin_connections_max: 64,
             shutdown_timeout: Duration::from_secs(8),
             before_auth: BeforeAuth::default(),
+            edge: Edge::default(),
+            shard: Shard::default(),
             group: Group::default(),
             storage: Store::default(),
             rate: Rate::default(),
@@ -227,6 +349,42 @@ impl Default for BeforeAuth {
             namespace_bytes_max: xml.namespace_bytes_max,
             namespaces_max: xml.namespaces_max,
             children_max: xml.children_max,
+            sasl_retries_max: 3,
+            bind_retries_max: 5,
+            elements_max: 50,
+        }
+    }
+}
+
+impl Default for Edge {
+    fn default() -> Self {
+        let limits = EdgeLimits::default();
+        Self {
+            frames_max: u8::try_from(limits.frames_max).unwrap_or(u8::MAX),
+            frames_bytes_max: limits.frames_bytes_max,
+            progress_bytes: limits.progress_bytes,
+            answer_timeout: limits.answer_timeout,
+            orphan_timeout: limits.orphan_timeout,
+            acknowledge_timeout: limits.acknowledge_timeout,
+        }
+    }
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        let limits = shard::Limits::default();
+        Self {
+            sessions_per_account_max: number(limits.sessions_per_account_max),
+            session_credit_bytes: limits.session_credit_bytes,
+            session_queue_bytes_max: limits.session_queue_bytes_max,
+            stored_messages_max: limits.stored_messages_max,
+            private_elements_max: number(limits.private_elements_max),
+            resume_timeout_max: Duration::from_secs(limits.resume_timeout_max.into()),
+            forwards_max: number(limits.forwards_max),
+            forward_timeout: limits.forward_timeout,
+            attach_timeout: limits.attach_timeout,
+            executed_keep: limits.executed_keep,
+            drain_rows: number(limits.drain_rows),
         }
     }
 }
@@ -273,6 +431,15 @@ mod tests {
         let limits = Limits::default();
         assert_eq!(limits.xml(), xml::Limits::after_auth());
         assert_eq!(limits.before_auth.xml(), xml::Limits::before_auth());
+        // These two cannot be compared but as text.
+        assert_eq!(
+            format!("{:?}", limits.edge_limits()),
+            format!("{:?}", EdgeLimits::default())
+        );
+        assert_eq!(
+            format!("{:?}", limits.shard_limits()),
+            format!("{:?}", shard::Limits::default())
+        );
         assert_eq!(limits.group_options(), heronry_cluster::Options::default());
         assert_eq!(limits.store_options(), heronry_storage::Options::default());
     }

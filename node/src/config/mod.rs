@@ -17,12 +17,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use heronry_xmpp::sasl::ScramHash;
+use heronry_xmpp::{
+    jid::BareJid,
+    sasl::{self, ScramHash, UnknownUsers},
+    stream::{ResponderConfig, TlsPolicy},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    limits::{BeforeAuth, Group, Limits, Rate, Store},
+    limits::{
+        BeforeAuth, Edge as EdgeLimits, Group as GroupLimits, Limits, Rate, Shard as ShardLimits, Store as StoreLimits,
+    },
     load::{ConfigError, Loaded, Source, Sources},
     show::{markdown, toml},
 };
@@ -278,6 +284,39 @@ impl Config {
             _ => {}
         }
         address
+    }
+
+    /// How streams are negotiated; `unknown_users` answers for accounts that do not exist.
+    pub fn responder(&self, unknown_users: UnknownUsers) -> ResponderConfig {
+        // They have been prepared when the configuration was read.
+        let domains = self
+            .domains
+            .iter()
+            .filter_map(|domain| BareJid::new(None, domain).ok())
+            .collect();
+        let mechanisms = self
+            .auth
+            .mechanisms
+            .iter()
+            .flat_map(|mechanism| match mechanism.scram_hash() {
+                Some(hash) => vec![sasl::Mechanism::scram_plus(hash), sasl::Mechanism::scram(hash)],
+                None => vec![sasl::Mechanism::Plain],
+            });
+        let before_auth = &self.limits.before_auth;
+        ResponderConfig {
+            tls: if self.tls.required {
+                TlsPolicy::Required
+            } else {
+                TlsPolicy::Optional
+            },
+            mechanisms: mechanisms.collect(),
+            limits_before_auth: before_auth.xml(),
+            limits_after_auth: self.limits.xml(),
+            sasl_retries_max: before_auth.sasl_retries_max,
+            bind_retries_max: before_auth.bind_retries_max,
+            elements_max: before_auth.elements_max,
+            ..ResponderConfig::new(domains, unknown_users)
+        }
     }
 
     /// The data directory.
