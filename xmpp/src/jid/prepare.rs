@@ -8,8 +8,10 @@ use std::net::Ipv6Addr;
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use precis_profiles::precis_core::profile::PrecisFastInvocation;
-use precis_profiles::precis_core::{IdentifierClass, StringClass};
+use precis_profiles::precis_core::{DerivedPropertyValue, FreeformClass, IdentifierClass, StringClass};
 use precis_profiles::{OpaqueString, UsernameCaseMapped};
+use unicode_normalization::UnicodeNormalization;
+use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 /// Longest part of an address in bytes (RFC 7622 §3.1), after mapping.
 pub(super) const PART_BYTES_MAX: usize = 1023;
@@ -122,17 +124,62 @@ const fn is_excluded_from_local(byte: u8) -> bool {
     matches!(byte, b'"' | b'&' | b'\'' | b'/' | b':' | b'<' | b'>' | b'@')
 }
 
+/// [`local`] without its fast path.
+#[cfg(test)]
+pub(super) fn local_by_precis(text: &str) -> Result<Cow<'_, str>, JidError> {
+    within_length(mapped_local(text)?, JidError::EmptyLocal)
+}
+
+/// [`resource`] without its fast path.
+#[cfg(test)]
+pub(super) fn resource_by_precis(text: &str) -> Result<Cow<'_, str>, JidError> {
+    let prepared = mapped_resource(text)?;
+    if prepared.starts_with(' ') {
+        Err(JidError::BadResource)
+    } else {
+        within_length(prepared, JidError::EmptyResource)
+    }
+}
+
 /// PRECIS OpaqueString. A leading space is refused as RFC 7622 §3.5 lists it among what is no JID (example 18).
 pub(super) fn resource(text: &str) -> Result<Cow<'_, str>, JidError> {
     let prepared = if text.bytes().all(|byte| PLAIN[usize::from(byte)] & IN_RESOURCE != 0) {
         Cow::Borrowed(text)
     } else {
-        stable(text, JidError::BadResource, |s| OpaqueString::enforce(s).ok())?
+        mapped_resource(text)?
     };
     if prepared.starts_with(' ') {
         return Err(JidError::BadResource);
     }
     within_length(prepared, JidError::EmptyResource)
+}
+
+/// What a newer Unicode has assigned is taken as the symbol it most likely is: precis-core knows Unicode 6.3, as the registry
+/// of IANA does, and would refuse each emoji since. PRECIS is meant to be applied to newer versions (RFC 8264 §11.1).
+fn mapped_resource(text: &str) -> Result<Cow<'_, str>, JidError> {
+    if text.len() > INPUT_BYTES_MAX {
+        return Err(JidError::TooLong);
+    }
+    if !text.contains(is_newer_than_precis) {
+        return stable(text, JidError::BadResource, |s| OpaqueString::enforce(s).ok());
+    }
+    const SYMBOL: char = '\u{25A1}';
+    let old: String = text
+        .chars()
+        .map(|c| if is_newer_than_precis(c) { SYMBOL } else { c })
+        .collect();
+    mapped_resource(&old)?;
+    // The profile's own mappings (RFC 8265 §4.2.2): other spaces become spaces, then NFC.
+    let is_space = |c: char| c.general_category() == GeneralCategory::SpaceSeparator;
+    let mapped = text.chars().map(|c| if is_space(c) { ' ' } else { c }).nfc().collect();
+    Ok(Cow::Owned(mapped))
+}
+
+/// Whether a character is printable in today's Unicode but was not assigned in the one precis-core knows.
+fn is_newer_than_precis(c: char) -> bool {
+    let unassigned = FreeformClass::default().get_value_from_char(c) == DerivedPropertyValue::Unassigned;
+    let group = || c.general_category_group();
+    unassigned && !matches!(group(), GeneralCategoryGroup::Other | GeneralCategoryGroup::Separator)
 }
 
 /// Applies a PRECIS profile until nothing changes (RFC 8264 §7: a few profiles are not idempotent; such strings that keep
@@ -169,8 +216,10 @@ fn within_length(part: Cow<'_, str>, empty: JidError) -> Result<Cow<'_, str>, Ji
 
 /// A domain name with U-labels, an IPv4 address or an IP literal in brackets (RFC 7622 §3.2).
 pub(super) fn domain(text: &str) -> Result<Cow<'_, str>, JidError> {
-    // The final dot goes before any other step. Only one: "a.." has an empty label.
-    let text = text.strip_suffix('.').unwrap_or(text);
+    // The final label separator goes before any other step (RFC 3490 §3.1 lists four). Only one: "a.." has an empty label.
+    let text = text
+        .strip_suffix(['.', '\u{3002}', '\u{FF0E}', '\u{FF61}'])
+        .unwrap_or(text);
     if text.is_empty() {
         return Err(JidError::EmptyDomain);
     }
@@ -215,11 +264,6 @@ fn mapped_domain(text: &str) -> Result<String, JidError> {
     let uts46 = Uts46::new();
     let (unicode, valid) = uts46.to_unicode(text.as_bytes(), AsciiDenyList::STD3, Hyphens::Check);
     valid.map_err(|_| JidError::BadDomain)?;
-    // The ideographic full stops are separators too, so a final one may have become a dot only now.
-    let unicode = unicode.strip_suffix('.').unwrap_or(&unicode);
-    if unicode.is_empty() {
-        return Err(JidError::EmptyDomain);
-    }
     uts46
         .to_ascii(
             unicode.as_bytes(),
@@ -233,7 +277,7 @@ fn mapped_domain(text: &str) -> Result<String, JidError> {
     for label in unicode.split('.').filter(|label| !label.is_ascii()) {
         identifier.allows(label).map_err(|_| JidError::BadDomain)?;
     }
-    Ok(unicode.to_owned())
+    Ok(unicode.into_owned())
 }
 
 /// The inside of `[…]`: an IPv6 address, in RFC 5952's spelling, with RFC 6874's zone if there is one.

@@ -11,9 +11,6 @@ mod parse;
 mod payload;
 mod write;
 
-#[cfg(test)]
-mod tests;
-
 pub use codec::DecodeError;
 pub use error::{Condition, ErrorType, StanzaError};
 pub use kind::{IqType, Kind, MessageType, PresenceType};

@@ -49,10 +49,7 @@ impl Stanza {
             reader.position()
         };
         let children = skim(&mut reader, body_at, scope.content())?;
-        // RFC 6120 §4.8.5: what only the stream header declares must be declared where the stanza goes.
-        for (prefix, ns) in reader.borrowed() {
-            head.declare(prefix, ns);
-        }
+        head.declare(reader.borrowed());
         let body = frame.slice(body_at..);
         Ok(head.finish(children, body))
     }
@@ -137,12 +134,17 @@ impl Head {
         Ok(Self { stanza, refused, extra })
     }
 
-    fn declare(&mut self, prefix: &str, ns: &str) {
-        self.extra.push_str(" xmlns:");
-        self.extra.push_str(prefix);
-        self.extra.push_str("='");
-        crate::xml::escape_attr(ns, &mut self.extra);
-        self.extra.push('\'');
+    /// RFC 6120 §4.8.5: what only the stream header declares must be declared where the stanza goes.
+    fn declare<'a>(&mut self, borrowed: impl Iterator<Item = (&'a str, &'a str)>) {
+        let mut declarations = String::new();
+        for (prefix, ns) in borrowed {
+            declarations.push_str(" xmlns:");
+            declarations.push_str(prefix);
+            declarations.push_str("='");
+            crate::xml::escape_attr(ns, &mut declarations);
+            declarations.push('\'');
+        }
+        self.extra.insert_str(0, &declarations);
     }
 
     fn finish(self, (payload, children): (Option<PayloadAt>, usize), body: Bytes) -> Parsed {

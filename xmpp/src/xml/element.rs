@@ -216,17 +216,33 @@ impl Element {
         self.attributes.iter()
     }
 
-    /// Sets an attribute without prefix (or `xml:…`), replacing the value it had.
-    pub fn set_attr(&mut self, name: &'static str, value: impl Into<String>) {
-        let (name, ns) = split_attribute_name(name);
+    /// Sets an attribute without prefix (or `xml:…`), replacing the value it had. `name` must be an XML name.
+    pub fn set_attr(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
+        let (name, ns) = match name.into() {
+            Cow::Borrowed(name) => {
+                let (name, ns) = split_attribute_name(name);
+                (Cow::Borrowed(name), ns)
+            }
+            Cow::Owned(name) => {
+                let (name, ns) = split_attribute_name(&name);
+                (Cow::Owned(name.to_owned()), ns)
+            }
+        };
+        self.set_attr_ns(name, ns, value);
+    }
+
+    /// Sets an attribute by its expanded name, replacing the value it had. `name` must be an XML name without colon.
+    pub fn set_attr_ns(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        ns: impl Into<Cow<'static, str>>,
+        value: impl Into<String>,
+    ) {
+        let (name, ns): (Name, Name) = (name.into().into(), ns.into().into());
         let value = value.into().into_boxed_str();
-        match self.attributes.iter_mut().find(|a| a.name() == name && a.ns() == ns) {
+        match self.attributes.iter_mut().find(|a| a.name == name && a.ns == ns) {
             Some(attribute) => attribute.value = value,
-            None => self.attributes.push(Attribute {
-                name: Name::Static(name),
-                ns: Name::Static(ns),
-                value,
-            }),
+            None => self.attributes.push(Attribute { name, ns, value }),
         }
     }
 
@@ -288,7 +304,7 @@ impl Element {
 
     /// This element with an attribute set.
     #[must_use]
-    pub fn with_attr(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub fn with_attr(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         self.set_attr(name, value);
         self
     }

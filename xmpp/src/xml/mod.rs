@@ -15,8 +15,6 @@ mod ns;
 pub mod open;
 pub(crate) mod reader;
 mod scope;
-#[cfg(test)]
-mod tests;
 
 pub use element::{Attribute, Element, Node};
 pub use error::{Excess, XmlError};

@@ -317,7 +317,7 @@ impl<'a> Reader<'a> {
             return Err(XmlError::NotWellFormed("namespace declaration that XML does not allow"));
         }
         if self.declarations().iter().any(|earlier| earlier.prefix == prefix) {
-            return Err(XmlError::NotWellFormed("attribute repeated"));
+            return Err(XmlError::NotWellFormed("namespace declared twice in one tag"));
         }
         let at = Bound::Here(self.bindings.len() as u32);
         if prefix.is_empty() {

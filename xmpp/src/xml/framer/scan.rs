@@ -43,6 +43,8 @@ enum State {
     Angle,
     /// In a start tag, outside of quotes.
     Tag,
+    /// In a start tag after `/`: only `>` may follow.
+    Slash,
     /// In an attribute value with these quotes.
     Quoted(u8),
     /// After `</`.
@@ -126,31 +128,43 @@ impl Scan {
                     }
                 }
                 State::Tag => {
-                    let stop = |byte: &u8| matches!(byte, b'>' | b'"' | b'\'' | b'<');
+                    let stop = |byte: &u8| matches!(byte, b'>' | b'/' | b'"' | b'\'' | b'<');
                     let Some(stop) = rest.iter().position(stop) else {
                         break None;
                     };
                     at += stop + 1;
                     match rest[stop] {
+                        b'>' if self.header => {
+                            self.at = at as u32;
+                            return Ok(Some(Found::Header {
+                                name: self.start_name(bytes),
+                            }));
+                        }
                         b'>' => {
-                            let empty = bytes[at - 2] == b'/';
-                            if self.header {
-                                self.at = at as u32;
-                                return Ok(Some(Found::Header {
-                                    name: self.start_name(bytes),
-                                }));
-                            }
-                            if !empty {
-                                self.open.push(self.tag + 1);
-                            } else if self.open.is_empty() {
-                                self.at = at as u32;
-                                return Ok(Some(Found::Element));
-                            }
+                            self.open.push(self.tag + 1);
                             self.state = State::Text;
                         }
+                        b'/' => self.state = State::Slash,
                         b'<' => return Err(XmlError::NotWellFormed("'<' in a tag")),
                         quote => self.state = State::Quoted(quote),
                     }
+                }
+                State::Slash => {
+                    match rest.first() {
+                        Some(b'>') => at += 1,
+                        Some(_) => return Err(XmlError::NotWellFormed("'/' in a tag")),
+                        None => break None,
+                    }
+                    if self.header || self.open.is_empty() {
+                        self.at = at as u32;
+                        return Ok(Some(match self.header {
+                            true => Found::Header {
+                                name: self.start_name(bytes),
+                            },
+                            false => Found::Element,
+                        }));
+                    }
+                    self.state = State::Text;
                 }
                 State::Quoted(quote) => match memchr::memchr2(quote, b'<', rest) {
                     Some(stop) if rest[stop] == quote => {
@@ -226,7 +240,7 @@ impl Scan {
         };
         // All was looked at, and what these states look for may only come in bytes not seen yet.
         self.at = match self.state {
-            State::Angle | State::FirstAngle | State::Bang | State::Question => at as u32,
+            State::Angle | State::FirstAngle | State::Slash | State::Bang | State::Question => at as u32,
             _ => bytes.len() as u32,
         };
         Ok(found)
