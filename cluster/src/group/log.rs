@@ -48,6 +48,8 @@ struct Tail {
     entries: VecDeque<(Entry, usize)>,
     bytes: usize,
     vote: Option<Vote>,
+    /// The index of the first entry of the log, in memory or not; or where it will be.
+    first: u64,
     last: Option<LogId>,
     purged: Option<LogId>,
     size: Size,
@@ -75,20 +77,20 @@ impl Log {
             }
             None => purged,
         };
-        if let (Some((first, _)), purged) = (found.range, purged.map_or(0, |purged| purged.index + 1))
-            && first > purged
-        {
-            return Err(StoreError::Corrupt(format!(
-                "the log begins at {first}, but only what is before {purged} was removed"
-            )));
+        let first = purged.map_or(0, |purged| purged.index + 1);
+        if let Some((found, _)) = found.range.filter(|(found, _)| *found > first) {
+            let text = format!("the log begins at {found}, but only what is before {first} was removed");
+            return Err(StoreError::Corrupt(text));
         }
+        let (entries, last, size) = (VecDeque::new(), last.max(purged), Size::default());
         let tail = Tail {
-            entries: VecDeque::new(),
+            entries,
             bytes: 0,
             vote,
-            last: last.max(purged),
+            first,
+            last,
             purged,
-            size: Size::default(),
+            size,
         };
         let durable_end = AtomicU64::new(tail.end());
         let (tail_bytes_max, log_bytes_max) = (options.tail_bytes_max, options.log_bytes_max);
@@ -127,7 +129,7 @@ impl Log {
     fn read(&self, start: u64, end: u64, bytes_max: usize) -> Result<Vec<Entry>, StoreError> {
         let (start, end, mut recent, recent_start) = {
             let tail = self.tail();
-            let start = start.max(tail.start());
+            let start = start.max(tail.first);
             let end = end.min(tail.end());
             if start >= end {
                 return Ok(Vec::new());
@@ -189,11 +191,6 @@ fn size(entry: &Entry) -> usize {
 }
 
 impl Tail {
-    /// The index of the first entry of the log, in memory or not.
-    fn start(&self) -> u64 {
-        self.purged.map_or(0, |purged| purged.index + 1)
-    }
-
     /// One more than the index of the last entry of the log.
     fn end(&self) -> u64 {
         self.last.map_or(0, |last| last.index + 1)
@@ -217,6 +214,9 @@ impl Tail {
     }
 
     fn push(&mut self, entry: Entry, bytes: usize) {
+        if self.last == self.purged {
+            self.first = entry.log_id.index;
+        }
         self.last = Some(entry.log_id);
         self.bytes += bytes;
         self.size.add(entry.log_id.index, bytes);
@@ -378,6 +378,9 @@ impl RaftLogStorage<Types> for Log {
         let from = last.map_or(0, |last| last.index + 1);
         {
             let mut tail = self.tail();
+            if from >= tail.end() {
+                return Ok(());
+            }
             while tail.entries.back().is_some_and(|(entry, _)| entry.log_id.index >= from) {
                 tail.forget_last();
             }
@@ -403,6 +406,7 @@ impl RaftLogStorage<Types> for Log {
                 tail.forget_first();
             }
             tail.purged = Some(upto);
+            tail.first = upto.index + 1;
             tail.last = tail.last.max(Some(upto));
             tail.size.purged(upto.index);
         }

@@ -8,6 +8,9 @@ mod proposal;
 mod role;
 mod type_config;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeSet,
     sync::{

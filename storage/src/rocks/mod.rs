@@ -320,6 +320,9 @@ impl Store for RocksStore {
         // Without a sender the writer finishes what is queued and ends.
         drop(self.shared.queue().take());
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if writer.as_ref().is_some_and(Writer::is_current) {
+            return Ok(());
+        }
         let ended = writer.map_or(Ok(()), Writer::join);
         match self.shared.fail(ended.err().unwrap_or(StoreError::Closed)) {
             StoreError::Closed => Ok(()),

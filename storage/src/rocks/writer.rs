@@ -44,6 +44,11 @@ pub(super) fn spawn(shared: Arc<Shared>, mark: SyncMark) -> Result<(mpsc::Sender
 }
 
 impl Writer {
+    /// We are on it: a [`Done`] was the last to hold the store.
+    pub(super) fn is_current(&self) -> bool {
+        self.0.thread().id() == thread::current().id()
+    }
+
     pub(super) fn join(self) -> Result<(), StoreError> {
         self.0
             .join()
