@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::{
     Batch, Chunks, Done, Health, Key, LogState, NodeId, Record, Rows, RowsError, ShardId, ShardRows, Store, StoreError,
-    Value, Write, snapshot,
+    Value, Write, key::SLOT_BYTES, snapshot,
 };
 
 /// A [`Store`] that keeps everything in memory and writes nothing.
@@ -298,6 +298,13 @@ impl Store for MemoryStore {
     }
 
     fn apply(&self, shard: ShardId, batches: &[Batch], applied: Bytes) -> Result<(), StoreError> {
+        if batches
+            .iter()
+            .flat_map(|batch| &batch.writes)
+            .any(|write| write.key().len() < SLOT_BYTES)
+        {
+            return Err(StoreError::Corrupt("a row's key has no slot".to_owned()));
+        }
         self.write(Op::Apply(shard, batches.to_vec(), applied), None)
     }
 
@@ -360,7 +367,7 @@ impl Rows for MemoryRows {
     }
 
     fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, RowsError> {
-        if prefix.len() < crate::key::SLOT_BYTES {
+        if prefix.len() < SLOT_BYTES {
             return Err(RowsError("a scan needs a slot".to_owned()));
         }
         let first = prefix.max(from);

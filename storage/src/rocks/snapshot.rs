@@ -16,27 +16,60 @@ type Iterator<'a> = DBRawIteratorWithThreadMode<'a, rocksdb::DB>;
 /// Chunks read ahead of whoever takes them.
 const AHEAD: usize = 2;
 
-/// The rows of a shard as chunks. A thread reads them once the first is asked for, and ends when nobody takes them.
+/// The rows of a shard as chunks. A thread reads them once the first is asked for (RocksDB's iterators borrow from their
+/// database, so they cannot be kept here).
 pub(super) fn export(db: &Arc<Db>, shard: ShardId) -> Chunks {
-    let db = Arc::clone(db);
-    let mut chunks: Option<mpsc::Receiver<Result<Bytes, StoreError>>> = None;
-    Box::new(std::iter::from_fn(move || {
-        if chunks.is_none() {
-            let (sender, receiver) = mpsc::sync_channel(AHEAD);
-            let db = Arc::clone(&db);
-            let read = move || {
-                if let Err(error) = read_rows(&db, shard, &sender) {
-                    // Nobody takes them any more: nobody to tell.
-                    let _ = sender.send(Err(error));
-                }
-            };
-            if let Err(error) = thread::Builder::new().name("snapshot".to_owned()).spawn(read) {
-                return Some(Err(StoreError::Io(error.to_string())));
+    Box::new(Export {
+        db: Arc::clone(db),
+        shard,
+        reading: None,
+    })
+}
+
+struct Export {
+    db: Arc<Db>,
+    shard: ShardId,
+    reading: Option<(mpsc::Receiver<Result<Bytes, StoreError>>, thread::JoinHandle<()>)>,
+}
+
+impl Export {
+    fn start(&mut self) -> std::io::Result<()> {
+        let (sender, receiver) = mpsc::sync_channel(AHEAD);
+        let (db, shard) = (Arc::clone(&self.db), self.shard);
+        let thread = thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
+            if let Err(error) = read_rows(&db, shard, &sender) {
+                // When nobody takes chunks any more, there is nobody to tell.
+                let _ = sender.send(Err(error));
             }
-            chunks = Some(receiver);
+        })?;
+        self.reading = Some((receiver, thread));
+        Ok(())
+    }
+}
+
+impl std::iter::Iterator for Export {
+    type Item = Result<Bytes, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.reading.is_none()
+            && let Err(error) = self.start()
+        {
+            return Some(Err(StoreError::Io(error.to_string())));
         }
-        chunks.as_ref().and_then(|chunks| chunks.recv().ok())
-    }))
+        let (chunks, _) = self.reading.as_ref()?;
+        chunks.recv().ok()
+    }
+}
+
+impl Drop for Export {
+    /// The thread holds the store; it ends as soon as its next chunk finds nobody.
+    fn drop(&mut self) {
+        if let Some((chunks, thread)) = self.reading.take() {
+            drop(chunks);
+            // A panic has been reported where it happened.
+            let _ = thread.join();
+        }
+    }
 }
 
 fn read_rows(db: &Db, shard: ShardId, chunks: &mpsc::SyncSender<Result<Bytes, StoreError>>) -> Result<(), StoreError> {
