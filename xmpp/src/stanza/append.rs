@@ -22,14 +22,11 @@ impl Stanza {
         } else {
             body.extend_from_slice(end_tag);
         }
-        let payload = if self.body.is_empty() {
-            Some(PayloadAt::written_first(child))
-        } else {
-            self.payload.clone()
-        };
+        let payload = self.payload.clone();
+        let payload = payload.unwrap_or_else(|| PayloadAt::written(child, end));
         Self {
             body: body.into(),
-            payload,
+            payload: Some(payload),
             ..self.clone()
         }
     }
@@ -55,6 +52,22 @@ mod tests {
             written(&message.with_appended(&delay)),
             "<message type='chat'><body>&lt;hi&gt;</body><delay xmlns='urn:xmpp:delay' stamp='2026-01-01T00:00:00Z'/></message>",
         );
+    }
+
+    #[test]
+    fn a_child_added_after_text_is_the_payload() {
+        use crate::xml::{Limits, StreamPrefixes};
+        let hint = Element::new("no-store", "urn:xmpp:hints");
+        for xml in ["<message>text</message>", "<message></message>", "<message/>"] {
+            let parsed = Stanza::parse(xml.into(), &Limits::after_auth(), &StreamPrefixes::client());
+            let Ok(crate::stanza::Parsed::Stanza(message)) = parsed else {
+                panic!("{xml}")
+            };
+            assert!(
+                message.with_appended(&hint).is_payload("no-store", "urn:xmpp:hints"),
+                "{xml}"
+            );
+        }
     }
 
     #[test]

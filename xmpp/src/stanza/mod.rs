@@ -51,7 +51,7 @@ impl Stanza {
         let mut payload = None;
         let mut body = String::new();
         for child in children {
-            payload.get_or_insert_with(|| PayloadAt::written_first(child));
+            payload.get_or_insert_with(|| PayloadAt::written(child, body.len()));
             child.write_str(&mut body, CLIENT);
         }
         if payload.is_some() {

@@ -83,10 +83,10 @@ impl PayloadAt {
         }
     }
 
-    /// Of `child` where it is written first in a body.
-    pub(super) fn written_first(child: &Element) -> Self {
+    /// Of `child` where [`Element::write_str`] has written it into a body at this place.
+    pub(super) fn written(child: &Element, at: usize) -> Self {
         let name = Span {
-            start: 1,
+            start: at as u32 + 1,
             length: child.name().len() as u32,
         };
         let ns = match child.ns() {
