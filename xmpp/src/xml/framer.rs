@@ -134,14 +134,14 @@ impl Framer {
             Phase::Open(_) => Scan::element(),
             Phase::Closed => return Err(XmlError::NotWellFormed("markup after the end of the stream")),
         };
-        let window = &input[..input.len().min(bytes_max(limits))];
+        let window = &input[..input.len().min(limits.bytes())];
         match scan.run(window, limits)? {
             Some(found) => {
                 let frame = &input[..scan.position()];
                 *input = &input[scan.position()..];
                 self.finish(found, frame, || Bytes::copy_from_slice(frame)).map(Some)
             }
-            None if window.len() == bytes_max(limits) => Err(XmlError::PolicyViolation(Excess::StanzaBytes)),
+            None if window.len() == limits.bytes() => Err(XmlError::PolicyViolation(Excess::StanzaBytes)),
             None => {
                 self.partial = Some(Box::new(Partial {
                     bytes: input.to_vec(),
@@ -162,11 +162,11 @@ impl Framer {
     ) -> Result<Option<Frame>, XmlError> {
         let bytes = &mut partial.bytes;
         let kept = bytes.len();
-        let taken = input.len().min(bytes_max(limits).saturating_sub(kept));
+        let taken = input.len().min(limits.bytes().saturating_sub(kept));
         grow(bytes, taken, limits);
         bytes.extend_from_slice(&input[..taken]);
         let Some(found) = partial.scan.run(bytes, limits)? else {
-            if bytes.len() >= bytes_max(limits) {
+            if bytes.len() >= limits.bytes() {
                 return Err(XmlError::PolicyViolation(Excess::StanzaBytes));
             }
             *input = &input[taken..];
@@ -225,16 +225,11 @@ impl Framer {
     }
 }
 
-/// Offsets within a frame are 32 bits.
-fn bytes_max(limits: &Limits) -> usize {
-    limits.stanza_bytes_max.min(u32::MAX as usize)
-}
-
 /// Makes room for `more` bytes: doubles, but never beyond the limit.
 fn grow(bytes: &mut Vec<u8>, more: usize, limits: &Limits) {
     let needed = bytes.len() + more;
     if needed > bytes.capacity() {
-        let capacity = needed.max((2 * bytes.capacity()).min(bytes_max(limits)));
+        let capacity = needed.max((2 * bytes.capacity()).min(limits.bytes()));
         bytes.reserve_exact(capacity - bytes.len());
     }
 }

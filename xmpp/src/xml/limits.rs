@@ -1,5 +1,8 @@
 //! How much XML one peer may make us hold or walk through.
 
+/// What no configuration may allow more of: elements are written and dropped recursively, on stacks of 2 MiB.
+pub const DEPTH_CEILING: u16 = 256;
+
 /// Bounds on one frame: a stream header or one top-level element. What goes beyond is `policy-violation`.
 ///
 /// Bytes and depth are counted while reading, so memory is bounded before a frame is complete; the others while it is parsed.
@@ -7,7 +10,7 @@
 pub struct Limits {
     /// Bytes of a frame, tags included.
     pub stanza_bytes_max: usize,
-    /// Elements open at the same time, the frame's own included.
+    /// Elements open at the same time, the frame's own included. Never more than [`DEPTH_CEILING`].
     pub depth_max: u16,
     /// Attributes of one element, namespace declarations included.
     pub attributes_max: u16,
@@ -52,13 +55,25 @@ impl Limits {
     pub const fn trusted() -> Self {
         Self {
             stanza_bytes_max: u32::MAX as usize,
-            depth_max: 256,
+            depth_max: DEPTH_CEILING,
             attributes_max: u16::MAX,
             name_bytes_max: u16::MAX,
             namespace_bytes_max: u16::MAX,
             namespaces_max: u16::MAX,
             children_max: u32::MAX,
         }
+    }
+}
+
+impl Limits {
+    /// How deep elements may really nest.
+    pub(super) fn depth(&self) -> usize {
+        usize::from(self.depth_max.min(DEPTH_CEILING))
+    }
+
+    /// How long a frame may really be: offsets within one are 32 bits.
+    pub(super) fn bytes(&self) -> usize {
+        self.stanza_bytes_max.min(u32::MAX as usize)
     }
 }
 

@@ -21,7 +21,7 @@ pub use error::{Excess, XmlError};
 pub(crate) use escape::escape_attr_bytes;
 pub use escape::{escape_attr, escape_text};
 pub use framer::{Frame, Framer};
-pub use limits::Limits;
+pub use limits::{DEPTH_CEILING, Limits};
 pub use ns::*;
 pub use open::OpenTag;
 pub use scope::StreamPrefixes;

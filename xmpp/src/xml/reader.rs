@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
         limits: &'a Limits,
         scope: Option<&'a StreamPrefixes>,
     ) -> Result<Self, XmlError> {
-        if bytes.len() > limits.stanza_bytes_max {
+        if bytes.len() > limits.bytes() {
             return Err(XmlError::PolicyViolation(Excess::StanzaBytes));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| XmlError::UnsupportedEncoding("not UTF-8"))?;
@@ -234,7 +234,7 @@ impl<'a> Reader<'a> {
             None if self.root_seen => return Err(XmlError::NotWellFormed("more than one root element")),
             None => self.root_seen = true,
         }
-        if self.open.len() >= usize::from(self.limits.depth_max) {
+        if self.open.len() >= self.limits.depth() {
             return Err(XmlError::PolicyViolation(Excess::Depth));
         }
         self.check_length(name)?;

@@ -1,5 +1,5 @@
-//! Fuzz targets. Under `cargo test` each replays what is in `__fuzz__/<name>/` next to this file and tries some more; under
-//! `cargo bolero test <name>` it searches.
+//! Fuzz targets. Under `cargo test` each replays `__fuzz__/fuzz__<name>/corpus`, next to this file, and tries some more; under
+//! `cargo bolero test fuzz::fuzz_<name>` it searches.
 
 use bytes::Bytes;
 use heronry_xmpp::jid::Jid;

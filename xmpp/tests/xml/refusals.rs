@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use heronry_xmpp::stanza::Stanza;
-use heronry_xmpp::xml::{Element, Excess, Frame, Limits, StreamPrefixes, XmlError};
+use heronry_xmpp::xml::{DEPTH_CEILING, Element, Excess, Frame, Limits, StreamPrefixes, XmlError};
 
 use crate::{HEADER, frames};
 
@@ -369,6 +369,28 @@ fn a_refused_stream_stays_silent_about_what_the_peer_wrote() {
         assert!(
             !format!("{error} {error:?} {}", error.text()).contains("secret"),
             "{error:?}"
+        );
+    }
+}
+
+/// Elements are written, compared and dropped recursively: no configuration may let a peer exhaust a stack.
+#[test]
+fn nesting_has_a_ceiling_whatever_is_configured() {
+    let limits = Limits {
+        depth_max: u16::MAX,
+        ..Limits::trusted()
+    };
+    let nested = |depth: usize| "<a>".repeat(depth) + &"</a>".repeat(depth);
+    let ceiling = usize::from(DEPTH_CEILING);
+    let deepest = Element::parse(nested(ceiling), &limits).unwrap();
+    assert_eq!(Element::parse(deepest.to_bytes(), &limits), Ok(deepest.clone()));
+    for depth in [ceiling + 1, 100_000] {
+        let refused = Err(XmlError::PolicyViolation(Excess::Depth));
+        assert_eq!(Element::parse(nested(depth), &limits), refused);
+        let stream = format!("{HEADER}{}", nested(depth));
+        assert_eq!(
+            frames([stream.as_bytes()], &limits).1.map_or(Ok(()), Err),
+            refused.map(|_: Element| ())
         );
     }
 }

@@ -87,7 +87,7 @@ impl Scan {
 
     /// Goes on in `bytes`, which begin with all those given before.
     pub(super) fn run(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<Found>, XmlError> {
-        let depth_max = usize::from(limits.depth_max);
+        let depth_max = limits.depth();
         let mut at = self.position();
         let found = loop {
             let rest = &bytes[at..];
