@@ -7,6 +7,9 @@ pub(crate) const NAME: u8 = 1 << 1;
 /// Class bit: not itself in an attribute value.
 pub(crate) const SPECIAL: u8 = 1 << 2;
 
+/// Class bit: ends or interrupts the reading of a tag.
+pub(crate) const TAG: u8 = 1 << 3;
+
 static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut byte = 0;
@@ -14,7 +17,9 @@ static CLASSES: [u8; 256] = {
         classes[byte] = match byte as u8 {
             b' ' => SPACE,
             b'\t' | b'\n' | b'\r' => SPACE | SPECIAL,
-            b'<' | b'&' | b'"' | b'\'' => SPECIAL,
+            b'<' | b'"' | b'\'' => SPECIAL | TAG,
+            b'&' => SPECIAL,
+            b'>' | b'/' => TAG,
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | 0x80.. => NAME,
             _ => 0,
         };

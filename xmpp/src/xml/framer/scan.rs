@@ -5,7 +5,7 @@ use std::ops::Range;
 use memchr::memmem;
 use smallvec::SmallVec;
 
-use super::super::chars::is_space;
+use super::super::chars::{TAG, class, is_space};
 use super::super::{Excess, Limits, XmlError};
 
 /// What has ended at [`Scan::position`].
@@ -128,8 +128,7 @@ impl Scan {
                     }
                 }
                 State::Tag => {
-                    let stop = |byte: &u8| matches!(byte, b'>' | b'/' | b'"' | b'\'' | b'<');
-                    let Some(stop) = rest.iter().position(stop) else {
+                    let Some(stop) = rest.iter().position(|byte| class(*byte) & TAG != 0) else {
                         break None;
                     };
                     at += stop + 1;
