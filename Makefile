@@ -52,6 +52,7 @@ deny:
 
 docs:
 	@UPDATE_EXPECT=1 $(CARGO) test --quiet -p heronry-node --lib the_page_is_up_to_date
+	@UPDATE_EXPECT=1 $(CARGO) test --quiet -p heronry-node --test it the_table_of_extensions
 
 clean:
 	@cargo clean

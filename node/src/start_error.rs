@@ -132,3 +132,55 @@ impl StartError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_says_has_a_code_and_a_sentence() {
+        let path = PathBuf::from("/d");
+        let failed = |error| OpenError::Failed {
+            path: path.clone(),
+            error,
+        };
+        let cases = [
+            (
+                OpenError::Locked {
+                    path: path.clone(),
+                    pid: Some(7),
+                },
+                3,
+                "process 7 uses the data directory /d: stop it, or name another one with --data DIR",
+            ),
+            (
+                failed(StoreError::Corrupt("no manifest".to_owned())),
+                4,
+                "the store in /d is damaged (no manifest): restore a backup, or start with an empty data directory",
+            ),
+            (
+                OpenError::Newer {
+                    path: path.clone(),
+                    found: 2,
+                    known: 1,
+                },
+                5,
+                "the store in /d has format 2, this program reads up to 1: start the newer heronry that wrote it",
+            ),
+            (
+                failed(StoreError::Full("ENOSPC".to_owned())),
+                6,
+                "the disk of /d is full: make room, or name another data directory with --data DIR",
+            ),
+            (
+                failed(StoreError::Io("EIO".to_owned())),
+                9,
+                "the data directory /d cannot be used (EIO): name one that can be written with --data DIR",
+            ),
+        ];
+        for (error, code, sentence) in cases {
+            let error = StartError::from(error);
+            assert_eq!((error.exit_code(), error.to_string().as_str()), (code, sentence));
+        }
+    }
+}

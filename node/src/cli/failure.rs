@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 1 | failed for a reason that has no code of its own; `status`: degraded |
 //! | 2 | usage or configuration; `status`: the broker cannot be asked |
-//! | 3 | the data directory is in use |
+//! | 3 | another process uses the data directory |
 //! | 4 | the store is damaged |
 //! | 5 | the store was written by a newer version |
 //! | 6 | the disk is full |
