@@ -4,6 +4,8 @@
 //! (`TMPDIR` moves it), with the default options: 16 shards, every proposal waits for its fsync. A write is a batch with one row of
 //! 1 KB. CPU is that of the whole process, and so includes the proposers.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     fs,
     sync::{

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::{join_all, try_join_all};
-use heronry_storage::{NodeId, ShardId, Store};
+use heronry_storage::{NodeId, ShardId, Store, StoreError};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
-    sync::watch,
+    sync::{oneshot, watch},
     task::JoinHandle,
+    time::timeout,
 };
 
 use crate::{Group, Options, StartError, metrics};
@@ -15,12 +16,16 @@ use crate::{Group, Options, StartError, metrics};
 /// How often it is looked whether the store stalls.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// How long threads without work may take to end.
+const THREADS_END: Duration = Duration::from_secs(1);
+
 /// All groups of this node, and the threads they run on.
 pub struct Groups {
     store: Arc<dyn Store>,
     groups: Vec<Group>,
     stalled: watch::Receiver<bool>,
     watchdog: JoinHandle<()>,
+    shutdown_timeout: Duration,
     /// `None`: the groups run on the caller's.
     runtime: Option<Runtime>,
 }
@@ -64,6 +69,7 @@ impl Groups {
                 return Err(error);
             }
         };
+        let shutdown_timeout = options.shutdown_timeout;
         let (stalling, stalled) = watch::channel(false);
         let watchdog = handle.spawn(watch_store(Arc::clone(&store), options.stall_after, stalling));
         Ok(Self {
@@ -71,6 +77,7 @@ impl Groups {
             groups,
             stalled,
             watchdog,
+            shutdown_timeout,
             runtime,
         })
     }
@@ -99,18 +106,34 @@ impl Groups {
         self.stalled.clone()
     }
 
-    /// Waits for proposals that are under way (`shutdown_timeout` at most), stops the groups and closes the store: everything
-    /// that was committed is durable when this returns.
+    /// Waits for proposals that are under way, stops the groups and closes the store: everything that was committed is durable
+    /// when this returns. The proposals and the store are each waited for `shutdown_timeout` at most.
     ///
     /// # Errors
-    /// When the store could not write what it was given last.
-    pub async fn shutdown(mut self) -> Result<(), crate::StoreError> {
-        join_all(self.groups.iter().map(Group::shutdown)).await;
+    /// When the store could not write what it was given last, or not in time.
+    pub async fn shutdown(mut self) -> Result<(), StoreError> {
+        join_all(self.groups.drain(..).map(Group::shutdown)).await;
         self.watchdog.abort();
-        let store = Arc::clone(&self.store);
-        let closed = tokio::task::spawn_blocking(move || store.close()).await;
-        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
-        closed.unwrap_or(Err(crate::StoreError::Closed))
+        let (closing, closed) = oneshot::channel();
+        let (store, runtime) = (Arc::clone(&self.store), self.runtime.take());
+        let close = move || {
+            let result = store.close();
+            drop(store);
+            // So that nothing of ours holds the store when this is done.
+            runtime
+                .into_iter()
+                .for_each(|runtime| runtime.shutdown_timeout(THREADS_END));
+            // Whoever waited may have given up.
+            let _ = closing.send(result);
+        };
+        // A thread of its own: on a disk that hangs it never ends, and no runtime should wait for it.
+        if let Err(error) = std::thread::Builder::new().name("close".to_owned()).spawn(close) {
+            return Err(StoreError::Io(error.to_string()));
+        }
+        match timeout(self.shutdown_timeout, closed).await {
+            Ok(closed) => closed.unwrap_or(Err(StoreError::Closed)),
+            Err(_) => Err(StoreError::Io("it did not close in time".to_owned())),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Options {
     pub tail_bytes_max: usize,
     /// A write that takes longer is a stall: proposals are refused as busy until it ends. Default 1 s.
     pub stall_after: Duration,
-    /// How long a shutdown waits for proposals that are under way. Default 5 s.
+    /// How long a shutdown waits for proposals that are under way, and then for the store. Default 4 s.
     pub shutdown_timeout: Duration,
     /// Threads for Raft, apart from those that evaluate and those that hold sockets, so that none starves another; 0: the
     /// runtime of the caller. Default 1.
@@ -34,7 +34,7 @@ impl Default for Options {
             log_bytes_max: 4 << 20,
             tail_bytes_max: 64 << 10,
             stall_after: Duration::from_secs(1),
-            shutdown_timeout: Duration::from_secs(5),
+            shutdown_timeout: Duration::from_secs(4),
             threads: 1,
         }
     }

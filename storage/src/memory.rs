@@ -38,6 +38,8 @@ struct Disk {
     stalled: Duration,
     pressed: bool,
     failure: Option<StoreError>,
+    /// Writes that still succeed before the store fails with this.
+    fail_after: Option<(usize, StoreError)>,
 }
 
 type Shards = BTreeMap<ShardId, Shard>;
@@ -73,6 +75,12 @@ impl MemoryStore {
     /// From now on nothing becomes durable before [`sync`](Self::sync).
     pub fn hold_syncs(&self) {
         self.disk().held = true;
+    }
+
+    /// From now on, and for what is not durable yet, writes are durable at once again.
+    pub fn release_syncs(&self) {
+        self.disk().held = false;
+        self.sync();
     }
 
     /// Makes all writes durable. Does nothing while the store is stalled.
@@ -142,6 +150,11 @@ impl MemoryStore {
         }
     }
 
+    /// As [`fail`](Self::fail), but after `writes` further writes.
+    pub fn fail_after(&self, writes: usize, error: StoreError) {
+        self.disk().fail_after = Some((writes, error));
+    }
+
     /// The disk hangs, and has for `since`: nothing becomes durable until this is called with zero.
     pub fn stall(&self, since: Duration) {
         let held = {
@@ -178,6 +191,16 @@ impl MemoryStore {
 
     fn write(&self, op: Op, done: Option<Done>) -> Result<(), StoreError> {
         let mut disk = self.disk();
+        if let Some((writes, error)) = disk.fail_after.take() {
+            match writes.checked_sub(1) {
+                Some(writes) => disk.fail_after = Some((writes, error)),
+                None => {
+                    drop(disk);
+                    self.fail(error);
+                    disk = self.disk();
+                }
+            }
+        }
         if let Some(failure) = disk.failure.clone() {
             drop(disk);
             if let Some(done) = done {

@@ -136,12 +136,15 @@ impl Group {
     ///
     /// The proposal is on its way when this returns, in the order of calls; it need not be polled for that, and dropping it
     /// does not take it back. It ends when the entry is committed (fsynced by a quorum) and applied here, so that
-    /// [`rows`](Self::rows) shows it. Proposals of a term end in the order of calls; after one has failed, those that were
-    /// called later in that term fail too, or may as well be taken to have failed.
+    /// [`rows`](Self::rows) shows it; proposals end in the order of calls.
+    ///
+    /// A proposal that is refused at once (busy, too large) takes those with it that were made before its result was taken:
+    /// they may build upon it, so they are refused as busy. Whoever has taken all those results may propose anew.
     ///
     /// An empty list of batches is an entry as well: it is committed after everything before it.
     pub fn propose(&self, term: Term, batches: Vec<Batch>) -> Proposal {
-        self.submit(term, batches).unwrap_or_else(Proposal::refused)
+        self.submit(term, batches)
+            .unwrap_or_else(|error| Proposal::refused(error, &self.0.in_flight))
     }
 
     fn submit(&self, term: Term, batches: Vec<Batch>) -> Result<Proposal, ProposeError> {
@@ -152,6 +155,9 @@ impl Group {
         let leading = Term(inner.state.leading.load(Ordering::Acquire));
         if leading != term {
             return Err(self.not_leading_in(term));
+        }
+        if inner.in_flight.is_broken() {
+            return Err(ProposeError::Busy);
         }
         let bytes = batches.iter().map(Batch::size).sum();
         let max = inner.options.entry_bytes_max;
@@ -217,7 +223,7 @@ impl Group {
     }
 
     /// Waits for proposals that are under way, then stops the group.
-    pub(crate) async fn shutdown(&self) {
+    pub(crate) async fn shutdown(self) {
         self.0.state.closing.store(true, Ordering::Release);
         if tokio::time::timeout(self.0.options.shutdown_timeout, self.0.in_flight.empty())
             .await

@@ -33,7 +33,7 @@ pub struct Committed {
 pub struct Proposal(Stage);
 
 enum Stage {
-    Refused(Option<ProposeError>),
+    Refused(Option<(ProposeError, Refusal)>),
     Waiting {
         result: oneshot::Receiver<WriteResult>,
         group: Group,
@@ -78,8 +78,8 @@ pub(super) fn submit(write: WriteRequest<'_, Types>) -> Result<(), ProposeError>
 }
 
 impl Proposal {
-    pub(super) fn refused(error: ProposeError) -> Self {
-        Self(Stage::Refused(Some(error)))
+    pub(super) fn refused(error: ProposeError, in_flight: &Arc<InFlight>) -> Self {
+        Self(Stage::Refused(Some((error, InFlight::refuse(in_flight)))))
     }
 }
 
@@ -89,7 +89,7 @@ impl Future for Proposal {
     /// Cancel safe: dropping it changes nothing of what was proposed.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let result = match &mut self.0 {
-            Stage::Refused(error) => Err(error.take().unwrap_or(ProposeError::Closed)),
+            Stage::Refused(error) => Err(error.take().map_or(ProposeError::Closed, |(error, _seen)| error)),
             Stage::Waiting {
                 result,
                 group,
@@ -153,6 +153,8 @@ pub(super) fn stopped(group: &Group) -> ProposeError {
 pub(super) struct InFlight {
     bytes: AtomicUsize,
     proposals: AtomicUsize,
+    /// Proposals that were refused, and whose caller has not seen it yet.
+    refusals: AtomicUsize,
     bytes_max: usize,
     emptied: Notify,
 }
@@ -165,9 +167,11 @@ pub(super) struct Permit {
 
 impl InFlight {
     pub(super) fn new(bytes_max: usize) -> Self {
+        let [bytes, proposals, refusals] = [const { AtomicUsize::new(0) }; 3];
         Self {
-            bytes: AtomicUsize::new(0),
-            proposals: AtomicUsize::new(0),
+            bytes,
+            proposals,
+            refusals,
             bytes_max,
             emptied: Notify::new(),
         }
@@ -184,6 +188,16 @@ impl InFlight {
         (before == 0 || before + bytes <= this.bytes_max).then_some(permit)
     }
 
+    fn refuse(this: &Arc<Self>) -> Refusal {
+        this.refusals.fetch_add(1, Ordering::AcqRel);
+        Refusal(Arc::clone(this))
+    }
+
+    /// Somebody does not know yet that a proposal of theirs was refused. What they propose now may build upon it.
+    pub(super) fn is_broken(&self) -> bool {
+        self.refusals.load(Ordering::Acquire) > 0
+    }
+
     /// Returns when nothing is in flight.
     pub(super) async fn empty(&self) {
         loop {
@@ -193,6 +207,15 @@ impl InFlight {
             }
             emptied.await;
         }
+    }
+}
+
+/// A refusal that has not been seen; it is when this is dropped.
+struct Refusal(Arc<InFlight>);
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        self.0.refusals.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -29,8 +29,10 @@ pub(super) fn export(db: &Arc<Db>, shard: ShardId) -> Chunks {
 struct Export {
     db: Arc<Db>,
     shard: ShardId,
-    reading: Option<(mpsc::Receiver<Result<Bytes, StoreError>>, thread::JoinHandle<()>)>,
+    reading: Option<Reading>,
 }
+
+type Reading = (mpsc::Receiver<Result<Bytes, StoreError>>, thread::JoinHandle<()>);
 
 impl Export {
     fn start(&mut self) -> std::io::Result<()> {

@@ -110,7 +110,7 @@ fn a_store_without_a_format_or_an_owner_is_damage() {
     for key in ["format", "node"] {
         let directory = store();
         behind_its_back(directory.path(), &FAMILIES, |db| {
-            db.delete_cf(&db.cf_handle("meta").unwrap(), key).unwrap()
+            db.delete_cf(&db.cf_handle("meta").unwrap(), key).unwrap();
         });
         is_corrupt(directory.path());
     }

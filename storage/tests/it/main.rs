@@ -1,11 +1,14 @@
 //! Stores, from outside.
 
+#![allow(clippy::unwrap_used)]
+
 mod conformance;
 mod damage;
 mod disk_full;
 mod killed;
 mod locked;
 mod memory;
+mod power_cut;
 mod properties;
 mod snapshots;
 
