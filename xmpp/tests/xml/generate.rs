@@ -165,7 +165,7 @@ fn spell_attribute(name: &str, value: &str, choices: &mut Choices, out: &mut Str
         let must = matches!(c, '<' | '&' | '\t' | '\n' | '\r') || quote.starts_with(c);
         // A line end or tab as written is a space.
         match (c, choices.below(8)) {
-            (' ', 0) => out.push_str(choices.of(&["\t", "\n", "\r", "\r\n"])),
+            (' ', 0) => out.push_str(choices.of(&["\t", "\n", "\r\n"])),
             (_, 1) => spell_reference(c, choices, out),
             _ if must => spell_reference(c, choices, out),
             _ => out.push(c),
