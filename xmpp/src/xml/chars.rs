@@ -9,6 +9,10 @@ pub(crate) const SPECIAL: u8 = 1 << 2;
 
 /// Class bit: ends or interrupts the reading of a tag.
 pub(crate) const TAG: u8 = 1 << 3;
+/// Class bit: is written as a reference in content.
+pub(crate) const IN_TEXT: u8 = 1 << 4;
+/// Class bit: is written as a reference in an attribute value.
+pub(crate) const IN_VALUE: u8 = 1 << 5;
 
 static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
@@ -16,10 +20,13 @@ static CLASSES: [u8; 256] = {
     while byte < 256 {
         classes[byte] = match byte as u8 {
             b' ' => SPACE,
-            b'\t' | b'\n' | b'\r' => SPACE | SPECIAL,
-            b'<' | b'"' | b'\'' => SPECIAL | TAG,
-            b'&' => SPECIAL,
-            b'>' | b'/' => TAG,
+            b'\t' | b'\n' => SPACE | SPECIAL | IN_VALUE,
+            b'\r' => SPACE | SPECIAL | IN_VALUE | IN_TEXT,
+            b'<' => SPECIAL | TAG | IN_VALUE | IN_TEXT,
+            b'"' | b'\'' => SPECIAL | TAG | IN_VALUE,
+            b'&' => SPECIAL | IN_VALUE | IN_TEXT,
+            b'>' => TAG | IN_VALUE | IN_TEXT,
+            b'/' => TAG,
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | 0x80.. => NAME,
             _ => 0,
         };
@@ -36,6 +43,11 @@ pub(crate) fn class(byte: u8) -> u8 {
 /// White space (XML §2.3, production `S`).
 pub(crate) const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// Whether all of `text` is white space.
+pub(crate) fn is_all_space(text: &str) -> bool {
+    text.bytes().all(is_space)
 }
 
 /// Production `Char` (XML §2.2).

@@ -98,11 +98,10 @@ impl Framer {
     /// # Errors
     /// The stream is broken: send the error, call no more. Bytes kept so far are dropped.
     pub fn next(&mut self, input: &mut &[u8], limits: &Limits) -> Result<Option<Frame>, XmlError> {
-        let frame = match self.partial.take() {
-            Some(partial) => self.resume(partial, input, limits)?,
-            None => self.begin(input, limits)?,
-        };
-        Ok(frame)
+        match self.partial.take() {
+            Some(partial) => self.resume(partial, input, limits),
+            None => self.begin(input, limits),
+        }
     }
 
     /// Expects a new stream header, as after STARTTLS and SASL (RFC 6120 §4.3.3). Bytes kept so far are forgotten; the caller

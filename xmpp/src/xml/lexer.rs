@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::XmlError;
-use super::chars::{NAME, SPACE, SPECIAL, class, is_char, is_ncname, is_space};
+use super::chars::{NAME, SPACE, SPECIAL, class, is_char, is_ncname};
 
 /// A name as written, and where its colon is.
 #[derive(Clone, Copy, Debug)]
@@ -322,9 +322,4 @@ impl<'a> Lexer<'a> {
             self.at += 1;
         }
     }
-}
-
-/// Whether all of `text` is white space.
-pub(super) fn is_all_space(text: &str) -> bool {
-    text.bytes().all(is_space)
 }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::chars::are_chars;
-use super::lexer::{InTag, Lexer, Name, Token, is_all_space};
+use super::chars::{are_chars, is_all_space};
+use super::lexer::{InTag, Lexer, Name, Token};
 use super::{Excess, Limits, StreamPrefixes, XML, XMLNS, XmlError};
 
 /// What comes next in a document. Of a start tag, the reader itself answers what it was.

@@ -263,7 +263,7 @@ impl Scan {
             Some(b'-') => Err(XmlError::RestrictedXml("comment")),
             Some(byte) if byte.is_ascii_alphabetic() => Err(XmlError::RestrictedXml("document type declaration")),
             _ if after[..known] != OPENING[..known] => Err(XmlError::NotWellFormed("'<!' that begins nothing")),
-            // Character data where only elements may be (RFC 6120 §4.8.2): as bad as text between stanzas.
+            // Character data where only elements may be: as bad as text without the brackets.
             Some(_) if self.open.is_empty() && self.header => {
                 Err(XmlError::NotWellFormed("text before the stream header"))
             }
