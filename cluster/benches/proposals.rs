@@ -36,7 +36,7 @@ fn main() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        println!("proposers  writes/s  p50 ms  p99 ms  CPU us/write  entries/fsync");
+        println!("proposers  writes/s  p50 ms  p99 ms  CPU us/write  entries/fsync  refused as busy");
         for proposers in [1, 8, 64, 256] {
             measure(proposers, Duration::from_secs(seconds)).await;
         }
@@ -72,24 +72,29 @@ async fn measure(proposers: u16, length: Duration) {
             let shard = proposer % terms.len() as u16;
             let (group, term) = (groups.group(ShardId(shard)), terms[usize::from(shard)]);
             tokio::spawn(async move {
-                let mut latencies = Vec::new();
+                let (mut latencies, mut busy) = (Vec::new(), 0);
                 let mut count = 0u64;
                 while Instant::now() < deadline {
                     let began = Instant::now();
                     match group.propose(term, vec![batch(proposer, count % ROWS)]).await {
                         Ok(_) => latencies.push(began.elapsed()),
-                        Err(ProposeError::Busy) => tokio::time::sleep(Duration::from_millis(1)).await,
+                        Err(ProposeError::Busy) => {
+                            busy += 1;
+                            tokio::time::sleep(Duration::from_millis(1)).await;
+                        }
                         Err(error) => panic!("{error}"),
                     }
                     count += 1;
                 }
-                latencies
+                (latencies, busy)
             })
         })
         .collect();
-    let mut latencies = Vec::new();
+    let (mut latencies, mut busy) = (Vec::new(), 0);
     for proposing in proposing {
-        latencies.extend(proposing.await.unwrap());
+        let (more, refused) = proposing.await.unwrap();
+        latencies.extend(more);
+        busy += refused;
     }
     let (took, cpu, syncs) = (began.elapsed(), cpu_time() - cpu, fsyncs() - syncs);
     groups.shutdown().await.unwrap();
@@ -97,7 +102,7 @@ async fn measure(proposers: u16, length: Duration) {
     let writes = latencies.len();
     let at = |share: f64| latencies[((writes - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
-        "{proposers:9}  {:8.0}  {:6.2}  {:6.2}  {:12.1}  {:13.1}",
+        "{proposers:9}  {:8.0}  {:6.2}  {:6.2}  {:12.1}  {:13.1}  {busy:15}",
         writes as f64 / took.as_secs_f64(),
         at(0.5),
         at(0.99),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs::File,
     path::Path,
     sync::{Arc, atomic::AtomicU32},
 };
@@ -70,7 +71,10 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
             )));
         }
         Some(_) => {}
-        None if db.is_empty().map_err(failed)? => db.found().map_err(failed)?,
+        None if db.is_empty().map_err(failed)? => {
+            db.found().map_err(failed)?;
+            sync_directories(path).map_err(|error| failed(io_error(&error)))?;
+        }
         None => {
             return Err(failed(StoreError::Corrupt(
                 "it does not say which format it has".to_owned(),
@@ -93,6 +97,15 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
         generations,
         mark,
     })
+}
+
+/// Makes the names of new files and directories durable.
+fn sync_directories(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()?;
+    match path.canonicalize()?.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 const FAMILIES: [&str; 4] = [LOG, RAFT, ROWS, META];

@@ -1,43 +1,10 @@
-//! A full disk: a file system of a few megabytes, mounted for the test (which needs root).
-
-use std::{path::Path, process::Command};
+//! A full disk.
 
 use heronry_storage::{OpenError, Options, RocksStore, ShardId, Store, StoreError};
 
-use super::*;
+use super::{disks::SmallDisk, *};
 
 const SHARD: ShardId = ShardId(1);
-
-/// A tmpfs of this size, unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(size: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let disk = Self(directory);
-        disk.run("mount", &["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
-        disk
-    }
-
-    fn grow(&self, size: &str) {
-        self.run("mount", &["-o", &format!("remount,size={size}")]);
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn run(&self, command: &str, arguments: &[&str]) {
-        let status = Command::new(command).args(arguments).arg(self.path()).status().unwrap();
-        assert!(status.success(), "{command} failed; this test must be root");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-    }
-}
 
 fn options() -> Options {
     // Small buffers, so that the disk is not filled by what RocksDB sets aside for its logs.

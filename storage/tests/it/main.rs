@@ -5,6 +5,8 @@
 mod conformance;
 mod damage;
 mod disk_full;
+mod disk_hangs;
+mod disks;
 mod killed;
 mod locked;
 mod memory;

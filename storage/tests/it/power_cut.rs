@@ -3,71 +3,11 @@
 //! The store is on a file system in a file. The file, copied while nobody writes, is what a machine would find after its power
 //! was cut at that moment: pages that were only written, and not synced, are in the kernel's cache above it. (Needs root.)
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
-
 use heronry_storage::{Options, RocksStore, Rows, ShardId, Store};
 
-use super::*;
+use super::{disks::Disk, *};
 
 const SHARD: ShardId = ShardId(6);
-
-/// An ext4 in a file, mounted; unmounted when dropped.
-struct Disk {
-    _directory: tempfile::TempDir,
-    image: PathBuf,
-    mounted: PathBuf,
-}
-
-impl Disk {
-    fn new() -> Self {
-        Self::mount(|image| {
-            std::fs::File::create(image).unwrap().set_len(96 << 20).unwrap();
-            run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image));
-        })
-    }
-
-    /// What is left of this disk when the power is cut now.
-    fn cut(&self) -> Self {
-        Self::mount(|image| {
-            std::fs::copy(&self.image, image).unwrap();
-        })
-    }
-
-    fn mount(make_image: impl FnOnce(&Path)) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let (image, mounted) = (directory.path().join("image"), directory.path().join("mounted"));
-        make_image(&image);
-        std::fs::create_dir(&mounted).unwrap();
-        // Written back only when told to, or after an hour.
-        run(Command::new("mount")
-            .args(["-o", "loop,commit=3600"])
-            .arg(&image)
-            .arg(&mounted));
-        Self {
-            _directory: directory,
-            image,
-            mounted,
-        }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.mounted).status();
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
 
 #[test]
 fn what_was_acknowledged_is_on_the_disk_and_rows_are_not_ahead() {
