@@ -37,17 +37,33 @@ pub(super) fn ask<T>(
     config: &Config,
     question: impl AsyncFnOnce(&mut Client) -> Result<T, Status>,
 ) -> Result<T, Failure> {
+    ask_within(config, Some(ANSWER_TIMEOUT), question)
+}
+
+/// As [`ask`], when the answer may take as long as it takes.
+pub(super) fn ask_for_long<T>(
+    config: &Config,
+    question: impl AsyncFnOnce(&mut Client) -> Result<T, Status>,
+) -> Result<T, Failure> {
+    ask_within(config, None, question)
+}
+
+fn ask_within<T>(
+    config: &Config,
+    timeout: Option<Duration>,
+    question: impl AsyncFnOnce(&mut Client) -> Result<T, Status>,
+) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(1, format!("no runtime: {error}")))?;
     runtime.block_on(async {
-        let mut client = connect(config).await?;
+        let mut client = connect(config, timeout).await?;
         question(&mut client).await.map_err(|status| failed(config, &status))
     })
 }
 
-async fn connect(config: &Config) -> Result<Client, Failure> {
+async fn connect(config: &Config, timeout: Option<Duration>) -> Result<Client, Failure> {
     let address = config.admin_address();
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| {
@@ -57,7 +73,13 @@ async fn connect(config: &Config) -> Result<Client, Failure> {
             )
         })?
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(ANSWER_TIMEOUT);
+        // A broker that is gone is noticed, however long its answer may take.
+        .http2_keep_alive_interval(CONNECT_TIMEOUT)
+        .keep_alive_timeout(CONNECT_TIMEOUT);
+    let endpoint = match timeout {
+        Some(timeout) => endpoint.timeout(timeout),
+        None => endpoint,
+    };
     let channel = endpoint.connect().await.map_err(|_| unreachable_at(config))?;
     // Only now: without a broker its token is not missed.
     let token = Token::of_client(config.data()).map_err(|error| {

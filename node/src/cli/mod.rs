@@ -3,6 +3,7 @@
 mod client;
 mod config;
 mod failure;
+mod import;
 
 mod status;
 mod user;

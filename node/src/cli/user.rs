@@ -1,4 +1,4 @@
-//! `heronry user add|list|delete|passwd`.
+//! `heronry user add|list|delete|passwd|import`.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use heronry_proto::admin::{
     UserAddRequest, UserDeleteRequest, UserListRequest, UserPasswdRequest, user_add_request, user_passwd_request,
 };
 
-use super::{Failure, client, failure, say};
+use super::{Failure, client, failure, import, say};
 use crate::config::Loaded;
 
 /// The longest password and the line end after it.
@@ -34,6 +34,11 @@ pub(super) enum UserCommand {
     },
     /// Change the password of an account
     Passwd(NewPassword),
+    /// Create many accounts, or replace the passwords of those that exist
+    Import {
+        /// CSV with a header: jid,password or jid,mechanism,iterations,salt,stored_key,server_key (base64)
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -71,6 +76,7 @@ pub(super) fn run(command: UserCommand, loaded: &Loaded) -> Result<(), Failure> 
             client::ask(config, async |admin| admin.user_passwd(request).await)?;
             say(format_args!("{jid} has a new password"));
         }
+        UserCommand::Import { file } => import::run(&file, config)?,
         UserCommand::Delete { jid } => {
             let request = UserDeleteRequest { jid: jid.clone() };
             client::ask(config, async |admin| admin.user_delete(request).await)?;
