@@ -1,1 +1,65 @@
-//! To be written.
+//! Heronry's device SDK: a session with any XMPP server that survives bad networks.
+//!
+//! ```no_run
+//! use heronry_client::{Client, Event, Options, Password, jid::{BareJid, Jid}, message};
+//!
+//! # async fn device() -> Result<(), Box<dyn std::error::Error>> {
+//! let account = BareJid::parse("thermometer@example.org")?;
+//! let (client, mut events) = Client::connect(Options::new(account, Password::new("secret")?)).await?;
+//!
+//! client.send(message(Jid::parse("juliet@example.org")?, "21.5 °C")).await?;
+//! client.flush().await?; // the server has it
+//!
+//! while let Some(event) = events.next().await {
+//!     match event {
+//!         Event::Message(message) => println!("from {:?}: {:?}", message.from, message.root_element()?),
+//!         Event::Disconnected(reason) => {
+//!             println!("{reason}");
+//!             client.resume().await?; // nothing is lost: what the server had not received is sent again
+//!         }
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Client`]: send, ask, and end in order; [`Events`]: what comes in; [`Options`]: where, as whom, how encrypted.
+//! - What was sent is kept until the server acknowledges it (XEP-0198). After a lost connection the session is resumed, by
+//!   [`Client::resume`] or by itself with [`Reconnect::Automatic`]. When the server has forgotten the session,
+//!   [`Resumption::NewSession`] hands back what it did not acknowledge.
+//! - Pings, disco and version requests are answered. Memory is bounded by [`Limits`]; a full queue makes its user wait.
+//!
+//! [`connection`] is for programs that hold very many sessions and have their own way of reading them; `heronry-loadtest`
+//! is one.
+
+mod acknowledgement;
+mod answers;
+mod client;
+pub mod connection;
+mod driver;
+mod error;
+mod event;
+mod options;
+mod requests;
+mod transport;
+mod trust;
+
+pub use client::{Client, Request};
+pub use error::{ConnectError, Disconnect, RequestError, SendError};
+pub use event::{Event, Events, Resumption};
+pub use heronry_xmpp::{
+    jid,
+    sasl::{ClientKeys, Mechanism, Password, Secret},
+    stanza,
+    stream::{StreamCondition, StreamError},
+    xml,
+};
+pub use options::{Limits, Options, Reconnect, Server, Tls};
+pub use trust::{Trust, TrustError};
+
+/// A chat message with a text.
+pub fn message(to: impl Into<jid::Jid>, body: &str) -> stanza::Stanza {
+    let body = xml::Element::new("body", xml::CLIENT).with_text(body);
+    stanza::Stanza::message(stanza::MessageType::Chat, [&body]).with_to(to)
+}

@@ -1,0 +1,644 @@
+//! The task that owns a session: it alone reads and writes the connection, counts stanzas, and knows who waits for what.
+
+use std::{collections::VecDeque, io, sync::Arc, sync::PoisonError, time::Duration};
+
+use bytes::{Buf, Bytes, BytesMut};
+use heronry_xmpp::{
+    sasl::Secret,
+    stanza::{Kind, Parsed, Stanza},
+    stream::{StreamCondition, StreamError},
+    xep::sm::{Ack, Counter, HandledCountTooHigh, NS as SM, Nonza, Resume},
+    xml::{Element, Frame, XmlError},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tracing::debug;
+
+use crate::{
+    acknowledgement::{Acknowledgements, Origin, Sent},
+    answers::answer,
+    client::Shared,
+    connection::{self, Begun, Connection, Management, Session},
+    error::{ConnectError, Disconnect},
+    event::{Event, Resumption},
+    options::Reconnect,
+    requests::{Reply, Requests},
+};
+
+/// How long an orderly end may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the last words on a stream that is over may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
+const READ_BYTES: usize = 8 * 1024;
+
+/// What handles ask of the driver.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Send {
+        stanza: Stanza,
+        accepted: oneshot::Sender<()>,
+    },
+    Request {
+        stanza: Stanza,
+        reply: Reply,
+    },
+    Flush {
+        done: oneshot::Sender<()>,
+    },
+    Resume {
+        outcome: oneshot::Sender<Result<Resumption, ConnectError>>,
+    },
+}
+
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    /// With the keys of the last authentication, so that the next one is cheap.
+    secret: Secret,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<Event>,
+    session: Session,
+    acknowledgements: Acknowledgements,
+    requests: Requests,
+    /// Who waits until how many more stanzas are acknowledged, ascending; without stream management, until all is written.
+    flushes: VecDeque<(usize, oneshot::Sender<()>)>,
+}
+
+/// Why a connection is not read and written any more.
+#[derive(Debug)]
+enum End {
+    /// Handles are gone or one was closed.
+    Closing,
+    Lost(Disconnect),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(Disconnect::Lost(error.kind()))
+    }
+}
+
+/// What is between the session and the socket while there is one.
+struct Live {
+    input: BytesMut,
+    output: BytesMut,
+    /// Stanzas that came before counting began; they come first and are not counted.
+    early: std::vec::IntoIter<Bytes>,
+    /// Something was written and may sit in TLS's buffers.
+    unflushed: bool,
+    /// An event read and not yet taken by the application; nothing more is read until it is.
+    event: Option<Received>,
+    /// The last byte from the server.
+    heard: Instant,
+    /// Since when an answer to `<r/>` or a ping is owed.
+    asked: Option<Instant>,
+}
+
+impl Live {
+    fn set_event(&mut self, event: Event, counted: bool) {
+        self.event = Some(Received { event, counted });
+    }
+}
+
+/// An event made of what the server sent.
+struct Received {
+    event: Event,
+    counted: bool,
+}
+
+/// What a turn of the loop waited for.
+enum Happened<'a> {
+    /// The application takes the waiting event, or does not listen any more.
+    EventTaken(Option<mpsc::Permit<'a, Event>>),
+    Read(usize),
+    Wrote(Progress),
+    Asked(Option<Command>),
+    Silence,
+}
+
+enum Progress {
+    Written,
+    Flushed,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        secret: Secret,
+        commands: mpsc::Receiver<Command>,
+        events: mpsc::Sender<Event>,
+        session: Session,
+    ) -> Self {
+        Self {
+            shared,
+            secret,
+            commands,
+            events,
+            session,
+            acknowledgements: Acknowledgements::default(),
+            requests: Requests::default(),
+            flushes: VecDeque::new(),
+        }
+    }
+
+    /// Runs until the client is closed.
+    pub(crate) async fn run(mut self, connection: Connection) {
+        let mut connection = connection;
+        loop {
+            match self.live(connection).await {
+                End::Closing => return,
+                End::Lost(reason) => match self.reconnected(reason).await {
+                    Some(next) => connection = next,
+                    None => return,
+                },
+            }
+        }
+    }
+
+    // ---- while there is a connection ----
+
+    async fn live(&mut self, mut connection: Connection) -> End {
+        let mut live = Live {
+            input: std::mem::take(&mut connection.input),
+            early: std::mem::take(&mut connection.early).into_iter(),
+            output: BytesMut::new(),
+            unflushed: false,
+            event: None,
+            heard: Instant::now(),
+            asked: None,
+        };
+        // XEP-0198 §5: after resumption what the server has not received is sent again; a new session has none of it.
+        self.acknowledgements
+            .unacknowledged()
+            .for_each(|stanza| write(stanza, &mut live.output));
+        match self.exchange(&mut connection, &mut live).await {
+            Ok(()) => {
+                self.close(connection, live).await;
+                End::Closing
+            }
+            Err(end) => {
+                if let End::Lost(reason) = &end {
+                    say_goodbye(connection, reason).await;
+                }
+                end
+            }
+        }
+    }
+
+    /// Reads and writes until the client is closed (`Ok`) or the connection is lost.
+    async fn exchange(&mut self, connection: &mut Connection, live: &mut Live) -> Result<(), End> {
+        let shared = self.shared.clone();
+        let (options, closing, events) = (&shared.options, &shared.closing, self.events.clone());
+        let output_max = options.limits.stanza_bytes_max;
+        loop {
+            self.take_frames(connection, live)?;
+            self.ask_for_acknowledgement(live);
+            let room =
+                live.output.len() < output_max && self.acknowledgements.waiting() < options.limits.unacknowledged_max;
+            let due = match live.asked {
+                Some(asked) => asked.max(live.heard) + options.ping_timeout,
+                None => live.heard + options.ping_interval,
+            };
+            let may_read = live.event.is_none() && live.output.len() < output_max;
+            let must_write = !live.output.is_empty() || live.unflushed;
+            let Connection { reader, writer, .. } = &mut *connection;
+            // All of these are cancel safe: what was not done is still to be done in the next turn.
+            let happened = tokio::select! {
+                () = closing.cancelled() => return Ok(()),
+                permit = events.reserve(), if live.event.is_some() => Happened::EventTaken(permit.ok()),
+                read = reader.read_buf(&mut live.input), if may_read => Happened::Read(read?),
+                written = write_some(writer, &mut live.output), if must_write => Happened::Wrote(written?),
+                command = self.commands.recv(), if room => Happened::Asked(command),
+                // While an event waits nothing is read, so nothing can be heard either.
+                () = sleep_until(due), if live.event.is_none() => Happened::Silence,
+            };
+            match happened {
+                Happened::EventTaken(permit) => {
+                    let counted = hand_over(live.event.take(), permit);
+                    self.count(counted);
+                    live.heard = Instant::now();
+                }
+                Happened::Read(0) => return Err(End::Lost(Disconnect::Lost(io::ErrorKind::UnexpectedEof))),
+                Happened::Read(_) => self.heard(live),
+                Happened::Wrote(Progress::Written) => live.unflushed = true,
+                Happened::Wrote(Progress::Flushed) => self.flushed(live),
+                Happened::Asked(Some(command)) => self.obey(command, live),
+                Happened::Asked(None) => return Ok(()),
+                Happened::Silence => self.ask_for_life(live)?,
+            }
+        }
+    }
+
+    fn heard(&self, live: &mut Live) {
+        live.heard = Instant::now();
+        if self.session.management.is_none() {
+            live.asked = None;
+        }
+    }
+
+    fn flushed(&mut self, live: &mut Live) {
+        live.unflushed = false;
+        if self.session.management.is_none() {
+            self.flushes.drain(..).for_each(finish);
+        }
+    }
+
+    /// Takes frames out of what was read until an event must be handed over or more must be read.
+    fn take_frames(&mut self, connection: &mut Connection, live: &mut Live) -> Result<(), End> {
+        while live.event.is_none()
+            && let Some(frame) = live.early.next()
+        {
+            let parsed = Stanza::parse(frame, &connection.limits, &connection.prefixes).map_err(broken)?;
+            self.take(parsed, false, live)?;
+        }
+        while live.event.is_none() && !live.input.is_empty() {
+            let mut input = &live.input[..];
+            let frame = connection.framer.next(&mut input, &connection.limits);
+            let left = input.len();
+            live.input.advance(live.input.len() - left);
+            match frame.map_err(broken)? {
+                None => break,
+                Some(Frame::Element(bytes)) => {
+                    let parsed = Stanza::parse(bytes, &connection.limits, &connection.prefixes).map_err(broken)?;
+                    self.take(parsed, true, live)?;
+                }
+                Some(Frame::Close) => return Err(End::Lost(Disconnect::Closed)),
+                // The framer gives one only after a restart.
+                Some(Frame::Open(_)) => return Err(End::Lost(Disconnect::Broken(StreamError::bad_format()))),
+            }
+        }
+        if live.input.is_empty() && live.input.capacity() > READ_BYTES {
+            live.input = BytesMut::new();
+        }
+        live.input.reserve(READ_BYTES);
+        Ok(())
+    }
+
+    fn take(&mut self, parsed: Parsed, counted: bool, live: &mut Live) -> Result<(), End> {
+        match parsed {
+            Parsed::Stanza(stanza) => match stanza.kind {
+                Kind::Message(_) => live.set_event(Event::Message(stanza), counted),
+                Kind::Presence(_) => live.set_event(Event::Presence(stanza), counted),
+                Kind::Iq(asked) => {
+                    self.count(counted);
+                    match stanza.kind.is_request() {
+                        true => {
+                            answer(&stanza, asked)
+                                .into_iter()
+                                .for_each(|answer| self.send(answer, Origin::Answer, live));
+                        }
+                        false => self.requests.answer(stanza, &self.session.jid),
+                    }
+                }
+            },
+            // The server passed on what is no stanza. It counts, since the server counts it.
+            Parsed::Refused { error, .. } => {
+                debug!(%error, "malformed stanza from the server dropped");
+                self.count(counted);
+            }
+            Parsed::Other(element) => self.take_other(&element, live)?,
+        }
+        Ok(())
+    }
+
+    fn take_other(&mut self, element: &Element, live: &mut Live) -> Result<(), End> {
+        if let Some(error) = StreamError::parse(element) {
+            return Err(End::Lost(Disconnect::Refused(error)));
+        }
+        if self.session.management.is_none() || element.ns() != SM {
+            return Ok(());
+        }
+        match Nonza::parse(element) {
+            Some(Ok(Nonza::Request)) => write_acknowledgement(self.acknowledgements.received(), live),
+            Some(Ok(Nonza::Ack(ack))) => {
+                live.asked = None;
+                self.acknowledged(ack.h)
+                    .map_err(|error| End::Lost(Disconnect::Broken(error.into())))?;
+            }
+            Some(Ok(_)) | None => {}
+            Some(Err(_)) => return Err(End::Lost(Disconnect::Broken(StreamError::bad_format()))),
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, h: Counter) -> Result<(), HandledCountTooHigh> {
+        let newly = self.acknowledgements.acknowledge(h)?;
+        for (missing, _) in &mut self.flushes {
+            *missing = missing.saturating_sub(newly);
+        }
+        while self.flushes.front().is_some_and(|(missing, _)| *missing == 0) {
+            self.flushes.pop_front().into_iter().for_each(finish);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, counted: bool) {
+        if counted {
+            self.acknowledgements.receive();
+        }
+    }
+
+    fn obey(&mut self, command: Command, live: &mut Live) {
+        match command {
+            Command::Send { stanza, accepted } => {
+                self.send(stanza, Origin::Application, live);
+                // An error means that the caller does not wait any more.
+                let _ = accepted.send(());
+            }
+            Command::Request { stanza, reply } => {
+                let id = stanza.id.clone().unwrap_or_default();
+                self.requests
+                    .add(id, stanza.to.clone(), reply, self.shared.options.limits.requests_max);
+                self.send(stanza, Origin::Request, live);
+            }
+            Command::Flush { done } => {
+                let missing = match self.session.management {
+                    Some(_) => self.acknowledgements.waiting(),
+                    None => live.output.len() + usize::from(live.unflushed),
+                };
+                match missing {
+                    0 => finish((0, done)),
+                    missing => self.flushes.push_back((missing, done)),
+                }
+            }
+            Command::Resume { outcome } => {
+                let _ = outcome.send(Ok(Resumption::StillConnected));
+            }
+        }
+    }
+
+    fn send(&mut self, stanza: Stanza, origin: Origin, live: &mut Live) {
+        write(&stanza, &mut live.output);
+        if self.session.management.is_some() {
+            self.acknowledgements.send(Sent { stanza, origin });
+        }
+    }
+
+    /// One request for acknowledgement is on its way as long as something waits for it (XEP-0198 §4).
+    fn ask_for_acknowledgement(&self, live: &mut Live) {
+        if self.session.management.is_some() && self.acknowledgements.waiting() > 0 && live.asked.is_none() {
+            ask(b"<r xmlns='urn:xmpp:sm:3'/>", live);
+        }
+    }
+
+    /// The server has been silent too long: asks for a sign of life, or gives up when one is owed.
+    fn ask_for_life(&self, live: &mut Live) -> Result<(), End> {
+        if live.asked.is_some() {
+            return Err(End::Lost(Disconnect::Silent));
+        }
+        let question: &[u8] = match self.session.management {
+            Some(_) => b"<r xmlns='urn:xmpp:sm:3'/>",
+            // Nobody waits for the answer; that bytes come is enough.
+            None => b"<iq type='get' id='alive'><ping xmlns='urn:xmpp:ping'/></iq>",
+        };
+        ask(question, live);
+        Ok(())
+    }
+
+    /// Sends what was asked for before, says what we have received (XEP-0198 §4), closes the stream, and waits for the server to
+    /// do the same (RFC 6120 §4.4).
+    async fn close(&mut self, mut connection: Connection, mut live: Live) {
+        self.commands.close();
+        let room = |driver: &Self| driver.acknowledgements.waiting() < driver.shared.options.limits.unacknowledged_max;
+        while room(self)
+            && let Ok(command) = self.commands.try_recv()
+        {
+            self.obey(command, &mut live);
+        }
+        if self.session.management.is_some() {
+            write_acknowledgement(self.acknowledgements.received(), &mut live);
+        }
+        live.output.extend_from_slice(b"</stream:stream>");
+        let farewell = async {
+            connection.writer.write_all_buf(&mut live.output).await?;
+            connection.writer.flush().await?;
+            let mut rest = vec![0; READ_BYTES];
+            while connection.reader.read(&mut rest).await? > 0 {
+                let mut input = &rest[..];
+                while let Ok(Some(frame)) = connection.framer.next(&mut input, &connection.limits) {
+                    if frame == Frame::Close {
+                        return connection.writer.shutdown().await;
+                    }
+                }
+            }
+            Ok(())
+        };
+        // Whatever comes of it, the session is over.
+        let _ = timeout(CLOSE_TIMEOUT, farewell).await;
+    }
+
+    // ---- while there is none ----
+
+    /// The connection was lost: makes another one as the options say. `None` when the client was closed meanwhile.
+    async fn reconnected(&mut self, reason: Disconnect) -> Option<Connection> {
+        debug!(%reason, "disconnected");
+        // A conflict means that another connection is in our place (RFC 6120 §4.9.3.3): taking it back would go on for ever.
+        let conflict = matches!(&reason, Disconnect::Refused(error) if error.condition == StreamCondition::Conflict);
+        if !self.is_resumable() {
+            self.requests.fail_all();
+            self.flushes.clear();
+        }
+        self.tell(Event::Disconnected(reason)).await?;
+        if let Reconnect::Automatic { first, max } = self.shared.options.reconnect
+            && !conflict
+        {
+            match self.reconnect_with_patience(first, max).await? {
+                Ok((connection, resumption)) => {
+                    self.tell(Event::Reconnected(resumption)).await?;
+                    return Some(connection);
+                }
+                Err(error) => self.tell(Event::ReconnectFailed(error)).await?,
+            }
+        }
+        self.reconnect_on_demand().await
+    }
+
+    async fn reconnect_with_patience(
+        &mut self,
+        first: Duration,
+        max: Duration,
+    ) -> Option<Result<(Connection, Resumption), ConnectError>> {
+        let closing = self.shared.closing.clone();
+        let mut wait = first.min(max);
+        loop {
+            closing.run_until_cancelled(sleep(shortened(wait))).await?;
+            match closing.run_until_cancelled(self.reconnect()).await? {
+                Err(error) if error.is_transient() => debug!(%error, "reconnecting failed"),
+                done => return Some(done),
+            }
+            wait = (wait * 2).min(max);
+        }
+    }
+
+    /// Waits for [`Command::Resume`]; other commands are refused by being dropped.
+    async fn reconnect_on_demand(&mut self) -> Option<Connection> {
+        let closing = self.shared.closing.clone();
+        loop {
+            let Command::Resume { outcome } = closing.run_until_cancelled(self.commands.recv()).await?? else {
+                continue;
+            };
+            match closing.run_until_cancelled(self.reconnect()).await? {
+                Ok((connection, resumption)) => {
+                    let _ = outcome.send(Ok(resumption));
+                    return Some(connection);
+                }
+                Err(error) => {
+                    let _ = outcome.send(Err(error));
+                }
+            }
+        }
+    }
+
+    /// One attempt.
+    async fn reconnect(&mut self) -> Result<(Connection, Resumption), ConnectError> {
+        let id = self
+            .session
+            .management
+            .as_ref()
+            .and_then(|management| management.id.clone());
+        let earlier = id.map(|previd| Resume {
+            previd,
+            h: self.acknowledgements.received(),
+        });
+        let (connection, begun) = connection::begin(&self.shared.options, &mut self.secret, earlier).await?;
+        let resumption = match begun {
+            Begun::Resumed { h } => self.resumed(h)?,
+            Begun::Bound { session, h_of_old } => self.begin_anew(session, h_of_old),
+        };
+        Ok((connection, resumption))
+    }
+
+    fn resumed(&mut self, h: Counter) -> Result<Resumption, ConnectError> {
+        if self.acknowledged(h).is_err() {
+            // Server and we do not mean the same session: the next attempt begins a new one.
+            self.session.management = Some(Management::default());
+            return Err(ConnectError::Protocol("the server acknowledges more than it was sent"));
+        }
+        Ok(Resumption::Resumed {
+            resent: self.acknowledgements.waiting(),
+        })
+    }
+
+    fn begin_anew(&mut self, session: Session, h_of_old: Option<Counter>) -> Resumption {
+        let mut old = std::mem::take(&mut self.acknowledgements);
+        // XEP-0198 §5: a server may know how far a session came that it no longer has.
+        if let Some(Err(error)) = h_of_old.map(|h| old.acknowledge(h)) {
+            debug!(?error, "the server's number for the old session makes no sense");
+        }
+        self.requests.fail_all();
+        self.flushes.clear();
+        self.session = session;
+        let jid = self.session.jid.clone();
+        *self.shared.jid.lock().unwrap_or_else(PoisonError::into_inner) = jid.clone();
+        Resumption::NewSession {
+            jid,
+            unacknowledged: old.give_back(),
+        }
+    }
+
+    fn is_resumable(&self) -> bool {
+        self.session
+            .management
+            .as_ref()
+            .is_some_and(|management| management.id.is_some())
+    }
+
+    /// Waits until the application takes the event, or does not listen; `None` when the client was closed meanwhile.
+    async fn tell(&self, event: Event) -> Option<()> {
+        // An error means that nobody listens.
+        let _ = self.shared.closing.run_until_cancelled(self.events.send(event)).await?;
+        Some(())
+    }
+}
+
+fn write(stanza: &Stanza, output: &mut BytesMut) {
+    let mut bytes = Vec::with_capacity(stanza.size());
+    stanza.write(&mut bytes);
+    output.extend_from_slice(&bytes);
+}
+
+/// Writes what the network takes, or flushes when everything is written.
+async fn write_some(writer: &mut (impl AsyncWrite + Unpin), output: &mut BytesMut) -> io::Result<Progress> {
+    if output.is_empty() {
+        writer.flush().await?;
+        return Ok(Progress::Flushed);
+    }
+    match writer.write_buf(output).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        _ => Ok(Progress::Written),
+    }
+}
+
+/// Gives an event to the application, or drops it when that does not listen. From now on we are responsible for it, so it
+/// counts if stanzas of its time do.
+fn hand_over(received: Option<Received>, permit: Option<mpsc::Permit<'_, Event>>) -> bool {
+    let Some(Received { event, counted }) = received else {
+        return false;
+    };
+    if let Some(permit) = permit {
+        permit.send(event);
+    }
+    counted
+}
+
+fn write_acknowledgement(h: Counter, live: &mut Live) {
+    live.output.extend_from_slice(&Nonza::Ack(Ack { h }).to_bytes());
+}
+
+/// Asks for a sign of life that is owed from now on.
+fn ask(question: &[u8], live: &mut Live) {
+    live.output.extend_from_slice(question);
+    live.asked = Some(Instant::now());
+}
+
+fn finish((_, done): (usize, oneshot::Sender<()>)) {
+    // An error means that nobody waits any more.
+    let _ = done.send(());
+}
+
+/// Closes a stream that is over (RFC 6120 §4.4, §4.9.1.1), if the network takes it at once.
+async fn say_goodbye(mut connection: Connection, reason: &Disconnect) {
+    let mut words = String::new();
+    match reason {
+        Disconnect::Lost(_) => return,
+        Disconnect::Closed | Disconnect::Refused(_) => {}
+        Disconnect::Silent => StreamError::connection_timeout().write(&mut words),
+        Disconnect::Broken(error) => error.write(&mut words),
+    }
+    words.push_str("</stream:stream>");
+    let said = async {
+        connection.writer.write_all(words.as_bytes()).await?;
+        connection.writer.shutdown().await
+    };
+    let _ = timeout(GOODBYE_TIMEOUT, said).await;
+}
+
+/// A random time from half of `wait` to all of it.
+fn shortened(wait: Duration) -> Duration {
+    let mut random = [0; 4];
+    // Without randomness a fleet returns as one, which is still better than not at all.
+    let _ = getrandom::fill(&mut random);
+    wait.mul_f64(1.0 - 0.5 * f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX))
+}
+
+fn broken(error: XmlError) -> End {
+    End::Lost(Disconnect::Broken(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_shortened_by_at_most_half() {
+        for _ in 0..1000 {
+            let wait = shortened(Duration::from_secs(8));
+            assert!(
+                (Duration::from_secs(4)..=Duration::from_secs(8)).contains(&wait),
+                "{wait:?}"
+            );
+        }
+    }
+}

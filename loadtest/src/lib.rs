@@ -1,0 +1,18 @@
+//! Simulated devices that measure an XMPP server: Heronry, ejabberd, Prosody or any other.
+//!
+//! - [`measure`]: the server's process, latencies, and whether the generator itself was the limit;
+//! - [`fleet`]: accounts and how they log in; [`traffic`]: the hot path of message scenarios;
+//! - [`scenario`]: one file for each thing that is measured;
+//! - [`report`], [`progress`], [`options`]: what people and programs see of it.
+//!
+//! Everything runs on one event loop, on one processor; for more load, start more processes. It says so when that was the
+//! limit.
+
+pub mod fleet;
+pub mod measure;
+pub mod options;
+pub mod progress;
+pub mod relay;
+pub mod report;
+pub mod scenario;
+pub mod traffic;
