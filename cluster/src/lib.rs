@@ -19,7 +19,7 @@ mod metrics;
 mod options;
 
 pub use error::{ProposeError, StartError};
-pub use group::{Committed, Group, Leadership, Proposal, Term};
+pub use group::{Committed, Group, Leadership, Proposal, Refused, Term};
 pub use groups::Groups;
 pub use heronry_storage::{
     Batch, Key, MemoryStore, NodeId, OpenError, RocksStore, Rows, RowsError, ShardId, ShardRows, Store, StoreError,

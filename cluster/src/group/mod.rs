@@ -26,7 +26,7 @@ use openraft::{Raft, SnapshotPolicy, vote::RaftLeaderIdExt};
 use prost::Message;
 use tokio::sync::watch;
 
-pub use self::proposal::{Committed, Proposal};
+pub use self::proposal::{Committed, Proposal, Refused};
 use self::{log::Log, machine::Machine, network::Alone, proposal::InFlight, role::Role, type_config::Types};
 use crate::{Options, ProposeError, StartError};
 
@@ -143,11 +143,22 @@ impl Group {
     ///
     /// An empty list of batches is an entry as well: it is committed after everything before it.
     pub fn propose(&self, term: Term, batches: Vec<Batch>) -> Proposal {
-        self.submit(term, batches)
-            .unwrap_or_else(|error| Proposal::refused(error, &self.0.in_flight))
+        self.try_propose(term, batches)
+            .unwrap_or_else(|refused| Proposal::refused(refused.error, &self.0.in_flight))
     }
 
-    fn submit(&self, term: Term, batches: Vec<Batch>) -> Result<Proposal, ProposeError> {
+    /// As [`propose`](Self::propose), but batches that are not appended are given back, and nothing else is refused for it.
+    ///
+    /// # Errors
+    /// Nothing was appended. When it is [`ProposeError::Busy`]: wait, and propose the same batches again before any others.
+    pub fn try_propose(&self, term: Term, batches: Vec<Batch>) -> Result<Proposal, Refused> {
+        match self.admit(term, &batches) {
+            Ok(permit) => self.submit(term, batches, permit),
+            Err(error) => Err(Refused { error, batches }),
+        }
+    }
+
+    fn admit(&self, term: Term, batches: &[Batch]) -> Result<proposal::Permit, ProposeError> {
         let inner = &*self.0;
         if inner.state.closing.load(Ordering::Acquire) {
             return Err(ProposeError::Closed);
@@ -168,16 +179,27 @@ impl Group {
         if health.pressed || health.stalled >= inner.options.stall_after {
             return Err(ProposeError::Busy);
         }
-        let permit = InFlight::enter(&inner.in_flight, bytes).ok_or(ProposeError::Busy)?;
+        InFlight::enter(&inner.in_flight, bytes).ok_or(ProposeError::Busy)
+    }
+
+    fn submit(&self, term: Term, batches: Vec<Batch>, permit: proposal::Permit) -> Result<Proposal, Refused> {
+        let inner = &*self.0;
         let (responder, proposal) = proposal::pair(self, term, batches.len(), permit);
         let leader = type_config::LeaderId::new_committed(term.0, inner.node.0);
+        let entry = encode(batches);
         let write = inner
             .raft
-            .write(type_config::Normal(encode(batches)))
+            .write(type_config::Normal(entry.clone()))
             .responder(responder)
             .with_leader(leader);
-        proposal::submit(write)?;
-        Ok(proposal)
+        match proposal::submit(write) {
+            Ok(()) => Ok(proposal),
+            Err(error) => Err(Refused {
+                error,
+                // It was written a moment ago.
+                batches: decode(entry).unwrap_or_default(),
+            }),
+        }
     }
 
     /// Why a proposal of `term` cannot be appended here.

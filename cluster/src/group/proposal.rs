@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures::FutureExt;
+use heronry_storage::Batch;
 use openraft::{errors::ClientWriteError, raft::WriteRequest};
 use tokio::sync::{Notify, oneshot};
 
@@ -26,6 +27,15 @@ use crate::{ProposeError, metrics};
 pub struct Committed {
     /// The entry's index in the shard's log.
     pub index: u64,
+}
+
+/// Batches that were not appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub error: ProposeError,
+    /// The batches, as they were.
+    pub batches: Vec<Batch>,
 }
 
 /// A proposal that is on its way, as a future of what becomes of it.

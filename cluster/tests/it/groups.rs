@@ -3,8 +3,8 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use heronry_cluster::{
-    Batch, Committed, Group, Groups, Leadership, MemoryStore, NodeId, Options, Proposal, ProposeError, RocksStore,
-    Rows, ShardId, StartError, Store, StoreError, Term, Timestamp, Write,
+    Batch, Committed, Group, Groups, Leadership, MemoryStore, NodeId, Options, Proposal, ProposeError, Refused,
+    RocksStore, Rows, ShardId, StartError, Store, StoreError, Term, Timestamp, Write,
 };
 use tokio::time::timeout;
 
@@ -272,6 +272,42 @@ async fn a_refusal_takes_with_it_what_was_proposed_before_it_was_seen() {
     assert_eq!(
         ["a", "b", "c", "d"].map(|key| row(&group, key).is_some()),
         [false, false, false, true]
+    );
+}
+
+#[tokio::test]
+async fn refused_batches_are_given_back_and_nothing_else_is_refused_for_them() {
+    let store = memory();
+    let groups = start(store.clone()).await;
+    let group = groups.group(SHARD);
+    let term = leads(&group).await;
+    store.press(true);
+    let refused = group.try_propose(term, vec![put("a", "1"), put("b", "2")]).unwrap_err();
+    assert_eq!(
+        refused,
+        Refused {
+            error: ProposeError::Busy,
+            batches: vec![put("a", "1"), put("b", "2")]
+        }
+    );
+    store.press(false);
+    let (first, second) = (
+        group.try_propose(term, refused.batches).unwrap(),
+        group.propose(term, vec![put("a", "3")]),
+    );
+    soon(second).await.unwrap();
+    soon(first).await.unwrap();
+    assert_eq!(
+        ["a", "b"].map(|key| row(&group, key)),
+        [Some("3".to_owned()), Some("2".to_owned())]
+    );
+    let fenced = group.try_propose(Term(0), Vec::new()).unwrap_err();
+    assert_eq!(
+        fenced.error,
+        ProposeError::Fenced {
+            proposed: Term(0),
+            leading: term
+        }
     );
 }
 

@@ -2,6 +2,7 @@
 
 mod lock;
 mod open;
+mod pressure;
 mod rows;
 mod snapshot;
 mod sync_mark;
@@ -13,16 +14,18 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
         mpsc,
     },
-    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use rocksdb::{BoundColumnFamily, ErrorKind, ReadOptions, WriteBatch};
 
-use self::writer::{Op, Pending, Writer};
+use self::{
+    pressure::Pressure,
+    writer::{Op, Pending, Writer},
+};
 use crate::{
     Batch, Chunks, Done, Health, LogState, NodeId, OpenError, Options, Record, ShardId, ShardRows, Store, StoreError,
     Write, key, key::Kind, metrics,
@@ -33,9 +36,6 @@ const LOG: &str = "log";
 const RAFT: &str = "raft";
 const ROWS: &str = "rows";
 const META: &str = "meta";
-
-/// How long an answer to "would RocksDB delay a write?" is good.
-const PRESSURE_AGE: Duration = Duration::from_millis(50);
 
 /// A [`Store`] in a directory.
 ///
@@ -61,17 +61,6 @@ struct Shared {
 struct Db {
     rocks: rocksdb::DB,
     _lock: lock::DataLock,
-}
-
-/// How the store keeps up, for whoever asks.
-struct Pressure {
-    since: Instant,
-    queued_bytes: std::sync::atomic::AtomicUsize,
-    /// When the write under way began, microseconds after `since`; 0: none is.
-    committing: AtomicU64,
-    applying: AtomicU64,
-    sampled: AtomicU64,
-    delayed: AtomicBool,
 }
 
 impl RocksStore {
@@ -388,65 +377,6 @@ impl Shared {
                 of(family, "rocksdb.num-files-at-level0") >= open::LEVEL0_FILES_PRESSED
                     || of(family, "rocksdb.num-immutable-mem-table") >= open::MEMTABLES_PRESSED
             })
-    }
-}
-
-impl Pressure {
-    fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            queued_bytes: std::sync::atomic::AtomicUsize::new(0),
-            committing: AtomicU64::new(0),
-            applying: AtomicU64::new(0),
-            sampled: AtomicU64::new(0),
-            delayed: AtomicBool::new(false),
-        }
-    }
-
-    fn now(&self) -> u64 {
-        // Microseconds of more than half a million years do not fit; zero means "none".
-        u64::try_from(self.since.elapsed().as_micros())
-            .unwrap_or(u64::MAX)
-            .max(1)
-    }
-
-    /// Something that may hang has begun; it ends when the guard is dropped.
-    fn busy<'a>(&self, what: &'a AtomicU64) -> Busy<'a> {
-        what.store(self.now(), Ordering::Relaxed);
-        Busy(what)
-    }
-
-    fn stalled(&self) -> Duration {
-        let oldest = [&self.committing, &self.applying].map(|began| began.load(Ordering::Relaxed));
-        let oldest = oldest.into_iter().filter(|began| *began > 0).min();
-        oldest.map_or(Duration::ZERO, |began| {
-            Duration::from_micros(self.now().saturating_sub(began))
-        })
-    }
-
-    fn delayed(&self, sample: impl FnOnce() -> bool) -> bool {
-        let (now, sampled) = (self.now(), self.sampled.load(Ordering::Relaxed));
-        let old = now.saturating_sub(sampled) > PRESSURE_AGE.as_micros() as u64;
-        if old
-            && self
-                .sampled
-                .compare_exchange(sampled, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        {
-            let delayed = sample();
-            if self.delayed.swap(delayed, Ordering::Relaxed) != delayed {
-                metrics::pressed(delayed);
-            }
-        }
-        self.delayed.load(Ordering::Relaxed)
-    }
-}
-
-struct Busy<'a>(&'a AtomicU64);
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.store(0, Ordering::Relaxed);
     }
 }
 
