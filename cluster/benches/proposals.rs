@@ -36,11 +36,11 @@ fn main() {
         .build()
         .unwrap();
     runtime.block_on(async {
+        idle(Duration::from_secs(seconds.max(10))).await;
         println!("proposers  writes/s  p50 ms  p99 ms  CPU us/write  entries/fsync  refused as busy");
         for proposers in [1, 8, 64, 256] {
             measure(proposers, Duration::from_secs(seconds)).await;
         }
-        idle(Duration::from_secs(seconds.max(10))).await;
     });
 }
 
@@ -118,10 +118,18 @@ async fn idle(length: Duration) {
     tokio::time::sleep(length).await;
     let cpu = cpu_time() - cpu;
     println!(
-        "idle: {:.3} % of one core with 16 groups",
-        cpu.as_secs_f64() / length.as_secs_f64() * 100.0
+        "idle: {:.3} % of one core, {} resident, with 16 groups",
+        cpu.as_secs_f64() / length.as_secs_f64() * 100.0,
+        resident()
     );
     groups.shutdown().await.unwrap();
+}
+
+/// What the process has in memory, as the kernel says it.
+fn resident() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap_or_default().trim().to_owned()
 }
 
 fn batch(proposer: u16, row: u64) -> Batch {

@@ -10,6 +10,14 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store was founded with another number of shards. It cannot be changed: an address belongs to a shard by it.
+    #[error("the store has {found} shards, but {configured} are configured")]
+    Shards {
+        /// What the store was founded with.
+        found: u16,
+        /// What the options say.
+        configured: u16,
+    },
     /// What the store holds for a group is not what a group can start from.
     #[error("shard {shard} cannot be started: {reason}")]
     Group {

@@ -39,6 +39,10 @@ impl Groups {
     /// # Errors
     /// When the store cannot be read or written, or holds what a group cannot start from.
     pub async fn start(store: Arc<dyn Store>, options: Options) -> Result<Self, StartError> {
+        let (found, configured) = (store.shards(options.shards)?, options.shards);
+        if found != configured {
+            return Err(StartError::Shards { found, configured });
+        }
         let runtime = match options.threads {
             0 => None,
             threads => Some(

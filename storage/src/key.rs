@@ -7,6 +7,7 @@
 //! | `rows` | slot u16, generation u32, rest of the row's key | the row |
 //! | `meta` | `format` | version of this form, u32 |
 //! | `meta` | `node` | the node's id, u64 |
+//! | `meta` | `shards` | how many shards there are, u16 |
 //! | `meta` | `generation` | the last generation ever given out, u32 |
 //! | `meta` | `doomed` generation u32 | empty: rows of this generation are nobody's; they are removed at the next start |
 //!
@@ -23,6 +24,7 @@ pub(crate) const FORMAT: u32 = 1;
 
 pub(crate) const META_FORMAT: &[u8] = b"format";
 pub(crate) const META_NODE: &[u8] = b"node";
+pub(crate) const META_SHARDS: &[u8] = b"shards";
 pub(crate) const META_GENERATION: &[u8] = b"generation";
 pub(crate) const META_DOOMED: &[u8] = b"doomed";
 

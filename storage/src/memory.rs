@@ -42,7 +42,11 @@ struct Disk {
     fail_after: Option<(usize, StoreError)>,
 }
 
-type Shards = BTreeMap<ShardId, Shard>;
+#[derive(Clone, Default)]
+struct Shards {
+    count: Option<u16>,
+    by_id: BTreeMap<ShardId, Shard>,
+}
 
 #[derive(Clone, Default)]
 struct Shard {
@@ -55,6 +59,7 @@ struct Shard {
 
 #[derive(Clone)]
 enum Op {
+    Shards(u16),
     Append(ShardId, Vec<Record>),
     Vote(ShardId, Bytes),
     Truncate(ShardId, u64),
@@ -183,7 +188,7 @@ impl MemoryStore {
         if let Some(failure) = &disk.failure {
             return Err(failure.clone());
         }
-        Ok(match disk.visible.get(&shard) {
+        Ok(match disk.visible.by_id.get(&shard) {
             Some(shard) => read(shard),
             None => read(&Shard::default()),
         })
@@ -222,19 +227,20 @@ impl MemoryStore {
 impl Op {
     fn perform(self, shards: &mut Shards) {
         match self {
+            Self::Shards(count) => shards.count = Some(count),
             Self::Append(shard, records) => {
-                let log = &mut shards.entry(shard).or_default().log;
+                let log = &mut shards.by_id.entry(shard).or_default().log;
                 log.extend(records.into_iter().map(|record| (record.index, record.bytes)));
             }
-            Self::Vote(shard, vote) => shards.entry(shard).or_default().vote = Some(vote),
-            Self::Truncate(shard, from) => drop(shards.entry(shard).or_default().log.split_off(&from)),
+            Self::Vote(shard, vote) => shards.by_id.entry(shard).or_default().vote = Some(vote),
+            Self::Truncate(shard, from) => drop(shards.by_id.entry(shard).or_default().log.split_off(&from)),
             Self::Purge(shard, upto, purged) => {
-                let shard = shards.entry(shard).or_default();
+                let shard = shards.by_id.entry(shard).or_default();
                 shard.log.retain(|index, _| *index > upto);
                 shard.purged = Some(purged);
             }
             Self::Apply(shard, batches, applied) => {
-                let shard = shards.entry(shard).or_default();
+                let shard = shards.by_id.entry(shard).or_default();
                 for write in batches.into_iter().flat_map(|batch| batch.writes) {
                     match write {
                         Write::Put(key, value) => drop(shard.rows.insert(key, value)),
@@ -244,7 +250,7 @@ impl Op {
                 shard.applied = Some(applied);
             }
             Self::Import(shard, rows, applied) => {
-                let shard = shards.entry(shard).or_default();
+                let shard = shards.by_id.entry(shard).or_default();
                 shard.rows = rows;
                 shard.applied = Some(applied);
             }
@@ -255,6 +261,16 @@ impl Op {
 impl Store for MemoryStore {
     fn node_id(&self) -> NodeId {
         self.node
+    }
+
+    fn shards(&self, shards: u16) -> Result<u16, StoreError> {
+        self.read(ShardId(0), |_| ())?;
+        if let Some(found) = self.disk().visible.count {
+            return Ok(found);
+        }
+        self.write(Op::Shards(shards), None)?;
+        self.sync();
+        Ok(shards)
     }
 
     fn log_state(&self, shard: ShardId) -> Result<LogState, StoreError> {

@@ -140,3 +140,65 @@ fn open(mut chunk: Bytes) -> Result<(u8, Bytes), StoreError> {
 fn corrupt(what: &str) -> StoreError {
     StoreError::Corrupt(format!("a snapshot cannot be installed: {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A chunk with a right checksum, whatever it contains.
+    fn sealed(kind: u8, body: &[u8]) -> Bytes {
+        let mut chunk = BytesMut::new();
+        chunk.put_u32(0);
+        chunk.put_u8(kind);
+        chunk.put_slice(body);
+        let sum = crc32fast::hash(&chunk[4..]);
+        chunk[..4].copy_from_slice(&sum.to_be_bytes());
+        chunk.freeze()
+    }
+
+    fn read(chunks: Vec<Bytes>) -> Result<Vec<SnapshotRow>, StoreError> {
+        let (mut reader, _) = Reader::start(Box::new(chunks.into_iter().map(Ok)))?;
+        let mut rows = Vec::new();
+        while let Some(more) = reader.rows()? {
+            rows.extend(more);
+        }
+        Ok(rows)
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_read_as_they_were_written(rows: Vec<(Vec<u8>, Vec<u8>)>, applied: Vec<u8>) {
+            let (mut writer, header) = Writer::start(ShardId(1), applied.clone().into());
+            let mut chunks = vec![header];
+            chunks.extend(rows.iter().filter_map(|(key, value)| writer.row(key.clone().into(), value.clone().into())));
+            chunks.extend(writer.end());
+            prop_assert_eq!(Reader::start(Box::new(chunks.clone().into_iter().map(Ok))).unwrap().1, applied);
+            let read = read(chunks).unwrap().into_iter().map(|row| (row.key.to_vec(), row.value.to_vec()));
+            prop_assert_eq!(read.collect::<Vec<_>>(), rows);
+        }
+
+        #[test]
+        fn chunks_of_anything_are_refused_and_cause_no_panic(chunks: Vec<(u8, Vec<u8>)>, header: bool) {
+            let mut sealed: Vec<_> = chunks.iter().map(|(kind, body)| sealed(kind % 5, body)).collect();
+            if header {
+                sealed.insert(0, Writer::start(ShardId(1), Bytes::new()).1);
+            }
+            let _ = read(sealed);
+            let raw = chunks.into_iter().map(|(_, body)| body.into()).collect();
+            prop_assert!(read(raw).is_err());
+        }
+    }
+
+    #[test]
+    fn a_form_that_is_not_known_is_refused() {
+        let header = SnapshotHeader {
+            version: 2,
+            shard: 1,
+            applied: Bytes::new(),
+        };
+        let text = "a snapshot cannot be installed: its form 2 is not known".to_owned();
+        assert_eq!(read(vec![seal(HEADER, &header)]), Err(StoreError::Corrupt(text)));
+    }
+}

@@ -70,6 +70,13 @@ pub trait Store: Send + Sync + 'static {
     /// The identity of the cluster node that owns this store.
     fn node_id(&self) -> NodeId;
 
+    /// How many shards there are: `shards` when this is the first time it is asked, otherwise what was said then. Durable when
+    /// it returns.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    fn shards(&self, shards: u16) -> Result<u16, StoreError>;
+
     /// The state of a shard's log: what was durable when the store was opened, and everything queued since that has become so.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use openraft::{
     testing::log::{StoreBuilder, Suite},
     vote::RaftLeaderIdExt,
 };
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::{
@@ -326,4 +327,44 @@ fn damaged_bytes_are_an_error() {
         )),
     };
     assert!(convert::entry_from_bytes(prost::Message::encode_to_vec(&orphan).into()).is_err());
+}
+
+proptest! {
+    /// Bytes from a disk never cause a panic, and what is read is written the same.
+    #[test]
+    fn bytes_of_anything_are_read_or_refused(bytes: Vec<u8>) {
+        let bytes = Bytes::from(bytes);
+        if let Ok(vote) = convert::vote_from_bytes(bytes.clone()) {
+            prop_assert_eq!(convert::vote_from_bytes(convert::vote_to_bytes(&vote)), Ok(vote));
+        }
+        if let Ok(entry) = convert::entry_from_bytes(bytes.clone()) {
+            prop_assert!(convert::entry_from_bytes(convert::entry_to_bytes(&entry)).unwrap() == entry);
+        }
+        if let Ok(applied) = Applied::from_bytes(bytes.clone()) {
+            prop_assert_eq!(Applied::from_bytes(applied.to_bytes()), Ok(applied));
+        }
+        if let Ok(log_id) = convert::log_id_from_bytes(bytes.clone()) {
+            prop_assert_eq!(convert::log_id_from_bytes(convert::log_id_to_bytes(&log_id)), Ok(log_id));
+        }
+        if let Ok(batches) = decode(bytes) {
+            prop_assert_eq!(decode(encode(batches.clone())).unwrap(), batches);
+        }
+    }
+
+    #[test]
+    fn batches_are_read_as_they_were_written(batches in prop::collection::vec(batch(), 0..5)) {
+        prop_assert_eq!(decode(encode(batches.clone())).unwrap(), batches);
+    }
+}
+
+fn batch() -> impl Strategy<Value = Batch> {
+    let write = any::<(Vec<u8>, Option<Vec<u8>>)>().prop_map(|(key, value)| match value {
+        Some(value) => Write::Put(key.into(), value.into()),
+        None => Write::Delete(key.into()),
+    });
+    let writes = prop::collection::vec(write, 0..5);
+    (any::<u64>(), writes).prop_map(|(at, writes)| Batch {
+        at: Timestamp(at),
+        writes,
+    })
 }

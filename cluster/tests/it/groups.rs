@@ -562,6 +562,24 @@ async fn groups_of_one_node_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
+async fn the_number_of_shards_is_for_ever() {
+    let store = memory();
+    drop(start(store.clone()).await);
+    let other = Options { shards: 5, ..options() };
+    let error = soon(Groups::start(Arc::new(store.crash()), other)).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            StartError::Shards {
+                found: 4,
+                configured: 5
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_damaged_log_is_said_at_the_start() {
     let store = memory();
     drop(start(store.clone()).await);

@@ -170,6 +170,24 @@ impl Store for RocksStore {
         self.shared.node
     }
 
+    fn shards(&self, shards: u16) -> Result<u16, StoreError> {
+        let shared = &*self.shared;
+        shared.alive()?;
+        // The lock serves so that two first times are one after the other.
+        let _generations = shared.generations();
+        let meta = shared.family(META);
+        if let Some(found) = shared.db.rocks.get_cf(&meta, key::META_SHARDS).map_err(error)? {
+            let found = found
+                .try_into()
+                .map_err(|_| StoreError::Corrupt("a number in `meta` is malformed".to_owned()))?;
+            return Ok(u16::from_be_bytes(found));
+        }
+        let mut batch = WriteBatch::default();
+        batch.put_cf(&meta, key::META_SHARDS, shards.to_be_bytes());
+        shared.write_synced(batch)?;
+        Ok(shards)
+    }
+
     fn log_state(&self, shard: ShardId) -> Result<LogState, StoreError> {
         self.shared.alive()?;
         let rocks = &self.shared.db.rocks;

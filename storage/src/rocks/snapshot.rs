@@ -207,7 +207,7 @@ impl Shared {
         self.db.rocks.write(batch).map_err(|failure| self.fail(error(failure)))
     }
 
-    fn write_synced(&self, batch: WriteBatch) -> Result<(), StoreError> {
+    pub(super) fn write_synced(&self, batch: WriteBatch) -> Result<(), StoreError> {
         let mut options = WriteOptions::default();
         options.set_sync(true);
         self.db

@@ -41,6 +41,14 @@ fn an_empty_store_has_nothing() {
 }
 
 #[test]
+fn the_number_of_shards_is_what_was_said_first() {
+    on_both(
+        |store| assert_eq!((store.shards(16), store.shards(8)), (Ok(16), Ok(16))),
+        |store| assert_eq!(store.shards(4), Ok(16)),
+    );
+}
+
+#[test]
 fn a_log_is_read_back_in_any_range() {
     on_both(
         |store| {
