@@ -110,6 +110,11 @@ impl Groups {
         self.stalled.clone()
     }
 
+    /// Why the groups have closed by themselves, when they have: the store's failure.
+    pub fn failure(&self) -> Option<StoreError> {
+        self.store.log_state(ShardId(0)).err()
+    }
+
     /// Waits for proposals that are under way, stops the groups and closes the store: everything that was committed is durable
     /// when this returns. The proposals and the store are each waited for `shutdown_timeout` at most.
     ///

@@ -93,9 +93,13 @@ impl Group {
     /// nothing. Must be called on the runtime that is to run it.
     pub(crate) async fn start(shard: ShardId, store: Arc<dyn Store>, options: Options) -> Result<Self, StartError> {
         let node = store.node_id();
-        let failed = |reason: &dyn std::fmt::Display| StartError::Group {
-            shard,
-            reason: reason.to_string(),
+        let failed = |reason: &dyn std::fmt::Display| match store.log_state(shard) {
+            // Raft has only seen the failure of its store, which knows better.
+            Err(error) => StartError::Store(error),
+            Ok(_) => StartError::Group {
+                shard,
+                reason: reason.to_string(),
+            },
         };
         let state = Arc::new(State::default());
         let log = Log::open(shard, Arc::clone(&store), &options)?;

@@ -323,7 +323,9 @@ async fn a_store_that_fails_ends_the_group_and_says_why() {
         .collect();
     tokio::task::yield_now().await;
     let full = StoreError::Full("no space".to_owned());
+    assert_eq!(groups.failure(), None);
     store.fail(full.clone());
+    assert_eq!(groups.failure(), Some(full.clone()));
     for proposal in proposals {
         assert_eq!(soon(proposal).await, Err(ProposeError::Storage(full.clone())));
     }
@@ -349,7 +351,7 @@ async fn a_store_may_fail_at_any_write() {
         let groups = match soon(Groups::start(Arc::new(store.clone()), options())).await {
             Ok(groups) => groups,
             Err(error) => {
-                assert!(error.to_string().contains("no space"), "{error}");
+                assert!(matches!(&error, StartError::Store(error) if *error == full), "{error}");
                 failed[0] += 1;
                 continue;
             }
