@@ -8,7 +8,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 # RocksDB's C++ is compiled once per machine; every build links that archive.
-CARGO = ROCKSDB_LIB_DIR="$$(tools/rocksdb.sh)" ROCKSDB_STATIC=1 cargo
+CARGO = rocksdb=$$(tools/rocksdb.sh) && ROCKSDB_LIB_DIR=$$rocksdb ROCKSDB_STATIC=1 cargo
 NEXTEST := $(shell command -v cargo-nextest)
 
 help:
@@ -39,7 +39,7 @@ check:
 
 test-rust:
 	@tools/venv.sh >/dev/null
-ifdef NEXTEST
+ifneq ($(NEXTEST),)
 	@$(CARGO) nextest run --workspace
 	@$(CARGO) test --workspace --doc --quiet
 else
@@ -51,8 +51,8 @@ deny:
 	@cargo deny check bans licenses sources
 
 docs:
-	@UPDATE_EXPECT=1 $(CARGO) test --quiet -p heronry-node --lib the_page_is_up_to_date
-	@UPDATE_EXPECT=1 $(CARGO) test --quiet -p heronry-node --test it the_table_of_extensions
+	@export UPDATE_EXPECT=1; $(CARGO) test --quiet -p heronry-node --lib the_page_is_up_to_date
+	@export UPDATE_EXPECT=1; $(CARGO) test --quiet -p heronry-node --test it the_table_of_extensions
 
 clean:
 	@cargo clean

@@ -33,7 +33,8 @@ fi
 wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 if ! command -v cargo >/dev/null && [ ! -x "$HOME/.cargo/bin/cargo" ]; then
   say "installing Rust with rustup, for this user"
-  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c rustfmt -c clippy >&2
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c rustfmt -c clippy >&2 ||
+    { say "Rust could not be installed: install it by hand (rustup.rs says how) and run this again"; exit 1; }
 fi
 # The Makefile calls cargo by name, also in the very run that installed it.
 cargo=$(command -v cargo || echo "$HOME/.cargo/bin/cargo")
