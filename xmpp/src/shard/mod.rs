@@ -348,7 +348,13 @@ impl Shard {
 
     /// Another shard says something.
     pub fn from_peer(&mut self, peer: ShardId, term: Term, message: ToPeer, io: &mut Io<'_>) {
-        if !self.peers.admits(peer, term) || !self.is_leading() {
+        if !self.peers.admits(peer, term) {
+            return;
+        }
+        if matches!(message, ToPeer::Leading) {
+            self.peers.leads(peer);
+        }
+        if !self.is_leading() {
             return;
         }
         match message {

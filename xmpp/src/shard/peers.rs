@@ -64,6 +64,11 @@ impl Peers {
         term == known.term
     }
 
+    /// That shard has caught up in its newest term. Noted at any time: it is said only once.
+    pub(super) fn leads(&mut self, peer: ShardId) {
+        self.0.entry(peer).or_default().leads = true;
+    }
+
     /// Stanzas that wait for an answer.
     pub(super) fn forwards(&self) -> usize {
         self.0.values().map(|peer| peer.forwards.len()).sum()
@@ -108,7 +113,6 @@ impl Shard {
     /// Another shard has a leader that has caught up: everything it has not answered is sent again.
     pub(super) fn peer_leads(&mut self, to: ShardId, io: &mut Io<'_>) {
         let peer = self.peers.0.entry(to).or_default();
-        peer.leads = true;
         for pending in &peer.forwards {
             let message = ToPeer::Forward(Forward {
                 repeat: true,
