@@ -2,11 +2,16 @@
 //! wiring. Nothing here decides a question of the protocol.
 //!
 //! - [`config`]: every key with its default, from flags, environment and file;
+//! - [`node`]: a cluster node, put together from its edge (`edge`) and its shards (`shard`);
 
 pub mod admin;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod data;
+mod edge;
+pub mod node;
+mod shard;
 mod start_error;
 pub mod telemetry;
 pub mod tls;

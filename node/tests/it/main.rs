@@ -3,4 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod broker;
 mod fake;
+mod sessions;

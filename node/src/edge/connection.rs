@@ -1,0 +1,497 @@
+//! The task of one connection: its socket, its framer, and the [`Connection`] that decides.
+//!
+//! Everything that moves is on the thread's scratch pad; what a connection keeps while it is idle is what [`Task`] lists.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use heronry_xmpp::{
+    edge::{Connection, Io, Output, Shards},
+    link::{ShardId, Term, ToEdge, ToShard},
+    stream::StreamError,
+    xml::Framer,
+};
+
+use super::{
+    Edge,
+    admission::{Newcomer, Place},
+    hub::{Hub, Standing},
+    metrics,
+    port::{Port, Taken, ToConnection},
+    socket::Socket,
+};
+use crate::clock::SystemRandom;
+
+/// Bytes read at once; also what may be read and wait because the connection wants no frames.
+const READ_BYTES: usize = 16 << 10;
+
+/// Reads in one turn; then other connections have theirs.
+const READS: usize = 4;
+
+/// Buffers larger than this are not kept on the scratch pad.
+const SCRATCH_BYTES: usize = 256 << 10;
+
+/// How long a closed stream waits for the device's end of it (RFC 6120 §4.4).
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One connection, from accept to the last message of its shard.
+pub(super) struct Task {
+    edge: Arc<Edge>,
+    port: Arc<Port>,
+    _place: Place,
+    connection: Connection,
+    socket: Socket,
+    framer: Framer,
+    /// The shard it has to do with, as it knows it.
+    standing: Cell<Option<(ShardId, Standing)>>,
+    /// Read from the socket, and not yet wanted.
+    unread: Vec<u8>,
+    /// Not yet taken by the socket.
+    unsent: Vec<u8>,
+    /// Bytes the socket has taken.
+    taken: u64,
+    /// While it negotiates.
+    newcomer: Option<Box<Negotiation>>,
+    /// When the socket is closed whatever the device does.
+    closing: Option<Duration>,
+    shut_down: bool,
+    /// TLS begins when everything is written.
+    upgrades: bool,
+    /// Its shard has no room for more.
+    held: bool,
+    /// It will be told that time has passed.
+    ticking: bool,
+}
+
+/// What a connection has only while it negotiates.
+struct Negotiation {
+    since: Duration,
+    _newcomer: Newcomer,
+}
+
+/// What a turn works with; one for each thread.
+struct Scratch {
+    read: Box<[u8]>,
+    bytes: Vec<u8>,
+    out: Vec<Output>,
+    /// For `to`.
+    to_shard: Vec<(Term, ToShard)>,
+    to: ShardId,
+    elapsed: Duration,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        read: vec![0; READ_BYTES].into(),
+        bytes: Vec::new(),
+        out: Vec::new(),
+        to_shard: Vec::new(),
+        to: ShardId(0),
+        elapsed: Duration::ZERO,
+    });
+}
+
+/// The shards as one connection knows them: of its own shard, what it has been told in its turn.
+struct View<'a> {
+    hub: &'a Hub,
+    port: &'a Port,
+    standing: &'a Cell<Option<(ShardId, Standing)>>,
+}
+
+impl Shards for View<'_> {
+    fn shard_of(&self, bare: &str) -> ShardId {
+        self.hub.shard_of(bare)
+    }
+
+    fn leading(&self, shard: ShardId) -> Option<Term> {
+        let standing = match self.standing.get() {
+            Some((known, standing)) if known == shard => standing,
+            _ => {
+                let standing = self.port.has_to_do_with(shard, || self.hub.standing(shard));
+                self.standing.set(Some((shard, standing)));
+                standing
+            }
+        };
+        standing.leads.then_some(standing.term)
+    }
+}
+
+impl Task {
+    pub(super) fn new(
+        edge: Arc<Edge>,
+        place: Place,
+        newcomer: Newcomer,
+        socket: Socket,
+        tls: Option<heronry_xmpp::sasl::ChannelBindings>,
+    ) -> Self {
+        let port = edge.hub.open();
+        let connection = Connection::new(port.conn(), Arc::clone(&edge.config), tls);
+        let since = edge.clock.elapsed();
+        Self {
+            edge,
+            port,
+            _place: place,
+            connection,
+            socket,
+            framer: Framer::new(),
+            standing: Cell::new(None),
+            unread: Vec::new(),
+            unsent: Vec::new(),
+            taken: 0,
+            newcomer: Some(Box::new(Negotiation {
+                since,
+                _newcomer: newcomer,
+            })),
+            closing: None,
+            shut_down: false,
+            upgrades: false,
+            held: false,
+            ticking: false,
+        }
+    }
+
+    /// Takes a turn: messages, input, output.
+    fn turn(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
+        scratch.elapsed = self.edge.clock.elapsed();
+        if !self.unsent.is_empty() {
+            scratch.bytes = std::mem::take(&mut self.unsent);
+        }
+        let taken = self.port.take(context.waker());
+        self.messages(taken, scratch);
+        let mut reads = READS;
+        loop {
+            self.handshake(context, scratch);
+            self.read(context, scratch, &mut reads);
+            self.step(scratch, Connection::flush);
+            self.write(context, scratch);
+            if !(self.upgrades && scratch.bytes.is_empty()) {
+                break;
+            }
+            self.upgrades = false;
+            // RFC 6120 §5.4.3.3: what came in the clear is forgotten.
+            self.unread = Vec::new();
+            self.framer.restart();
+            self.socket.begin_tls(&self.edge.tls.starttls);
+        }
+        self.close(context, scratch);
+        self.submit(scratch);
+        self.rest(context, scratch)
+    }
+
+    fn messages(&mut self, taken: Taken, scratch: &mut Scratch) {
+        if taken.accepted > 0 {
+            let accepted = ToEdge::Accepted(vec![(self.port.conn(), taken.accepted)]);
+            self.step(scratch, |connection, io| connection.from_shard(accepted, io));
+        }
+        for message in taken.messages {
+            self.message(message, scratch);
+        }
+        if taken.tick {
+            self.ticking = false;
+            self.tick(scratch);
+        }
+    }
+
+    fn message(&mut self, message: ToConnection, scratch: &mut Scratch) {
+        match message {
+            ToConnection::Shard(message) => {
+                if let ToEdge::Deliver { delivery, .. } = &message {
+                    self.edge.stanzas.written(delivery.stanza.kind);
+                }
+                self.step(scratch, |connection, io| connection.from_shard(message, io));
+                if self.newcomer.is_some() && self.connection.is_bound() {
+                    self.newcomer = None;
+                    metrics::established();
+                }
+            }
+            ToConnection::Lead(attaching) => {
+                let standing = Standing {
+                    term: attaching.term(),
+                    leads: false,
+                };
+                self.standing.set(Some((attaching.shard(), standing)));
+                attaching.add(self.connection.attach(attaching.shard()));
+            }
+            ToConnection::Leading(term) => {
+                let Some((shard, known)) = self.standing.get() else {
+                    return;
+                };
+                let leads = Standing { term, leads: true };
+                if known != leads {
+                    self.standing.set(Some((shard, leads)));
+                    self.step(scratch, |connection, io| connection.leading(shard, io));
+                }
+            }
+            ToConnection::HasRoom => self.held = false,
+            ToConnection::Password(verdict) => {
+                self.step(scratch, |connection, io| connection.password_verified(verdict, io));
+            }
+            ToConnection::End(error) => self.step(scratch, |connection, io| connection.fail(error, io)),
+        }
+    }
+
+    fn tick(&mut self, scratch: &mut Scratch) {
+        self.step(scratch, Connection::tick);
+        let timeout = self.edge.limits.negotiation_timeout;
+        let late = |negotiation: &mut Box<Negotiation>| scratch.elapsed.saturating_sub(negotiation.since) >= timeout;
+        if self.closing.is_none() && self.newcomer.take_if(late).is_some() {
+            metrics::negotiation_timed_out();
+            self.step(scratch, |connection, io| {
+                connection.fail(StreamError::connection_timeout(), io);
+            });
+        }
+        if self.closing.is_some_and(|deadline| scratch.elapsed >= deadline) {
+            self.gone(scratch);
+        }
+    }
+
+    /// Goes on with a TLS handshake.
+    fn handshake(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) {
+        match self.socket.poll_handshake(context, &self.edge.tls.server_end_point) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(bindings)) => {
+                metrics::handshake(true);
+                self.connection.tls_established(bindings);
+            }
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                metrics::handshake(false);
+                self.gone(scratch);
+            }
+        }
+    }
+
+    /// Reads while the connection wants frames and there is something to read.
+    fn read(&mut self, context: &mut Context<'_>, scratch: &mut Scratch, reads: &mut usize) {
+        while self.wants_input() {
+            if !self.unread.is_empty() {
+                let unread = std::mem::take(&mut self.unread);
+                self.feed(&unread, scratch);
+                continue;
+            }
+            if *reads == 0 {
+                // Others first.
+                context.waker().wake_by_ref();
+                return;
+            }
+            *reads -= 1;
+            let mut buffer = std::mem::take(&mut scratch.read);
+            match self.socket.poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(0) | Err(_)) => self.gone(scratch),
+                Poll::Ready(Ok(length)) => self.feed(&buffer[..length], scratch),
+                Poll::Pending => *reads = 0,
+            }
+            scratch.read = buffer;
+            if *reads == 0 {
+                return;
+            }
+        }
+    }
+
+    fn wants_input(&self) -> bool {
+        let ready = !self.held && !self.upgrades && !self.socket.is_gone() && !self.socket.is_handshake();
+        ready && self.connection.wants_frames()
+    }
+
+    /// Gives the connection the frames in `input`; what it does not want yet is kept.
+    fn feed(&mut self, mut input: &[u8], scratch: &mut Scratch) {
+        while !input.is_empty() && !self.upgrades {
+            if !self.connection.wants_frames() {
+                self.unread = input.to_vec();
+                return;
+            }
+            match self.framer.next(&mut input, self.connection.limits()) {
+                Ok(Some(frame)) => self.step(scratch, |connection, io| connection.frame(frame, io)),
+                Ok(None) => {}
+                Err(error) => {
+                    self.step(scratch, |connection, io| connection.malformed(error, io));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Lets the connection take one step and does what comes of it, but for the socket's part.
+    fn step(&mut self, scratch: &mut Scratch, step: impl FnOnce(&mut Connection, &mut Io<'_>)) {
+        let view = View {
+            hub: &self.edge.hub,
+            port: &self.port,
+            standing: &self.standing,
+        };
+        let mut io = Io {
+            shards: &view,
+            elapsed: scratch.elapsed,
+            random: &mut SystemRandom,
+            bytes: &mut scratch.bytes,
+            taken: self.taken,
+            out: &mut scratch.out,
+        };
+        step(&mut self.connection, &mut io);
+        if !scratch.out.is_empty() {
+            self.outputs(scratch);
+        }
+    }
+
+    fn outputs(&mut self, scratch: &mut Scratch) {
+        let mut out = std::mem::take(&mut scratch.out);
+        let mut refused = false;
+        for output in out.drain(..) {
+            match output {
+                Output::Shard { to, term, message } => {
+                    if let ToShard::Submit {
+                        stanza, repeat: false, ..
+                    } = &message
+                    {
+                        self.edge.stanzas.read(stanza.kind);
+                        self.edge.hub.has_read();
+                    }
+                    if scratch.to != to {
+                        self.submit(scratch);
+                        scratch.to = to;
+                    }
+                    scratch.to_shard.push((term, message));
+                }
+                Output::StartTls => self.upgrades = true,
+                Output::Restart => self.framer.restart(),
+                Output::VerifyPassword(job) => refused |= !self.edge.passwords.verify(job, &self.port),
+                Output::Close => self.closing = Some(scratch.elapsed + CLOSE_TIMEOUT),
+                // Seen from its state.
+                Output::Forget => {}
+            }
+        }
+        scratch.out = out;
+        if refused {
+            let error = StreamError::resource_constraint().with_text("too many passwords are being verified");
+            self.step(scratch, |connection, io| connection.fail(error, io));
+        }
+    }
+
+    /// Sends what there is for a shard.
+    fn submit(&mut self, scratch: &mut Scratch) {
+        if scratch.to_shard.is_empty() {
+            return;
+        }
+        let conn = self.port.conn();
+        let hub = &self.edge.hub;
+        let room = hub
+            .inboxes()
+            .of(scratch.to)
+            .is_none_or(|inbox| inbox.take_from(hub.id(), conn, &mut scratch.to_shard));
+        scratch.to_shard.clear();
+        if !room && !self.held {
+            metrics::held();
+            self.held = true;
+        }
+    }
+
+    /// Writes what there is, and tells the connection.
+    fn write(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) {
+        let mut written = 0;
+        let mut broken = false;
+        while written < scratch.bytes.len() {
+            match self.socket.poll_write(context, &scratch.bytes[written..]) {
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    broken = true;
+                    break;
+                }
+                Poll::Ready(Ok(length)) => written += length,
+                Poll::Pending => break,
+            }
+        }
+        // Under TLS what was written may still be here.
+        let flushed = matches!(self.socket.poll_flush(context), Poll::Ready(Ok(())));
+        if broken {
+            return self.gone(scratch);
+        }
+        if written > 0 {
+            scratch.bytes.drain(..written);
+            self.taken += written as u64;
+        }
+        if written > 0 && flushed {
+            let taken = self.taken;
+            self.step(scratch, |connection, io| connection.written(taken, io));
+        }
+    }
+
+    /// The stream is over: when all is written, says so, and waits for the device to do the same.
+    fn close(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) {
+        if self.closing.is_none() || self.socket.is_gone() {
+            return;
+        }
+        if self.socket.is_handshake() {
+            // Nobody is there who would understand.
+            return self.gone(scratch);
+        }
+        if scratch.bytes.is_empty() && !self.shut_down {
+            match self.socket.poll_shutdown(context) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) => self.shut_down = true,
+                Poll::Ready(Err(_)) => return self.gone(scratch),
+            }
+        }
+        let mut buffer = std::mem::take(&mut scratch.read);
+        let over = loop {
+            match self.socket.poll_read(context, &mut buffer) {
+                // What it still says is not wanted.
+                Poll::Ready(Ok(length)) if length > 0 => {}
+                Poll::Ready(_) => break true,
+                Poll::Pending => break false,
+            }
+        };
+        scratch.read = buffer;
+        if over && (self.shut_down || scratch.bytes.is_empty()) {
+            self.gone(scratch);
+        }
+    }
+
+    /// The socket is of no use any more.
+    fn gone(&mut self, scratch: &mut Scratch) {
+        self.socket = Socket::Gone;
+        self.newcomer = None;
+        self.unread = Vec::new();
+        scratch.bytes.clear();
+        self.step(scratch, Connection::closed);
+        scratch.bytes.clear();
+    }
+
+    /// Puts away what the turn has left.
+    fn rest(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
+        if self.socket.is_gone() && self.connection.is_over() {
+            scratch.bytes.clear();
+            return Poll::Ready(());
+        }
+        if !scratch.bytes.is_empty() {
+            self.unsent = scratch.bytes.as_slice().into();
+            scratch.bytes.clear();
+        }
+        if scratch.bytes.capacity() > SCRATCH_BYTES {
+            scratch.bytes = Vec::new();
+        }
+        if (self.connection.needs_ticks() || self.closing.is_some()) && !self.ticking {
+            self.ticking = true;
+            self.edge.hub.tick_later(&self.port);
+        }
+        if self.port.wants_accepted() {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        SCRATCH.with_borrow_mut(|scratch| self.turn(context, scratch))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.edge.hub.close(self.port.conn());
+    }
+}

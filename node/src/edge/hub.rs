@@ -1,0 +1,321 @@
+//! The middle of an edge: its connections by number, and what is known of the shards.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use heronry_xmpp::{
+    link::{Conn, EdgeId, ShardId, Term, ToEdge},
+    shard::ShardMap,
+    stream::StreamError,
+};
+use tokio::sync::Notify;
+
+use super::{
+    attaching::Attaching,
+    metrics,
+    port::{Port, ToConnection},
+};
+use crate::shard::Inboxes;
+
+/// The table of connections is cut so that threads seldom want the same part at the same time.
+const TABLES: usize = 16;
+
+/// The middle of an edge. Shards give it what they have for connections; connections learn from it which shards lead.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    id: EdgeId,
+    map: ShardMap,
+    inboxes: Arc<Inboxes>,
+    standings: Box<[Mutex<Standing>]>,
+    tables: Box<[Mutex<Table>]>,
+    next_table: AtomicUsize,
+    open: AtomicUsize,
+    emptied: Notify,
+    /// Stanzas that devices have sent.
+    read: AtomicU64,
+    /// Connections that want to hear that time has passed.
+    ticking: Mutex<Vec<Conn>>,
+}
+
+/// What is known of a shard: the highest term heard of, and whether that term has said that it leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) term: Term,
+    pub(super) leads: bool,
+}
+
+/// A part of the table of connections: a slab, so that an entry costs two words.
+#[derive(Debug, Default)]
+struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Grows with each use, so that no number is used twice.
+    uses: u32,
+    port: Option<Arc<Port>>,
+}
+
+impl Hub {
+    pub(crate) fn new(id: EdgeId, map: ShardMap, inboxes: Arc<Inboxes>) -> Self {
+        let standings = inboxes.iter().map(|_| Mutex::default()).collect();
+        Self {
+            id,
+            map,
+            inboxes,
+            standings,
+            tables: (0..TABLES).map(|_| Mutex::default()).collect(),
+            next_table: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            emptied: Notify::new(),
+            read: AtomicU64::new(0),
+            ticking: Mutex::default(),
+        }
+    }
+
+    /// Which edge this is.
+    pub(crate) fn id(&self) -> EdgeId {
+        self.id
+    }
+
+    pub(super) fn inboxes(&self) -> &Inboxes {
+        &self.inboxes
+    }
+
+    pub(super) fn shard_of(&self, bare: &str) -> ShardId {
+        self.map.shard_of(heronry_xmpp::jid::slot(bare))
+    }
+
+    /// What is known of a shard now.
+    pub(super) fn standing(&self, shard: ShardId) -> Standing {
+        self.standings
+            .get(usize::from(shard.0))
+            .map_or_else(Standing::default, |standing| *lock(standing))
+    }
+
+    /// A new connection.
+    pub(super) fn open(&self) -> Arc<Port> {
+        let table = self.next_table.fetch_add(1, Ordering::Relaxed) % TABLES;
+        let mut slots = lock(&self.tables[table]);
+        let index = slots.free.pop().unwrap_or_else(|| {
+            slots.slots.push(Slot::default());
+            // Far fewer sockets than that can be open.
+            (slots.slots.len() - 1) as u32
+        });
+        let slot = &mut slots.slots[index as usize];
+        slot.uses += 1;
+        let number = (u64::from(slot.uses) << 32) | (u64::from(index) * TABLES as u64) | table as u64;
+        let port = Arc::new(Port::new(Conn(number)));
+        slot.port = Some(Arc::clone(&port));
+        drop(slots);
+        self.open.fetch_add(1, Ordering::AcqRel);
+        metrics::opened();
+        port
+    }
+
+    /// A connection is no more.
+    pub(super) fn close(&self, conn: Conn) {
+        let (table, index) = place(conn);
+        let mut slots = lock(&self.tables[table]);
+        if let Some(slot) = slots.slots.get_mut(index) {
+            slot.port = None;
+            slots.free.push(index as u32);
+        }
+        drop(slots);
+        metrics::closed();
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    fn port(&self, conn: Conn) -> Option<Arc<Port>> {
+        let (table, index) = place(conn);
+        let slots = lock(&self.tables[table]);
+        let port = slots.slots.get(index)?.port.as_ref()?;
+        (port.conn() == conn).then(|| Arc::clone(port))
+    }
+
+    /// How many connections there are.
+    pub(crate) fn connections(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// A device has sent a stanza.
+    pub(super) fn has_read(&self) {
+        self.read.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many stanzas devices have sent since the node started.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// A shard says something to a connection. What is not of its highest term is refused (DESIGN §4.6).
+    pub(crate) fn take_from(&self, shard: ShardId, term: Term, message: ToEdge) {
+        if self.standing(shard).term != term {
+            return metrics::fenced();
+        }
+        let conn = match &message {
+            ToEdge::Accepted(accepted) => {
+                for (conn, up_to) in accepted {
+                    if let Some(port) = self.port(*conn) {
+                        port.accepted(*up_to);
+                    }
+                }
+                return;
+            }
+            ToEdge::Credentials { conn, .. }
+            | ToEdge::Bound { conn, .. }
+            | ToEdge::Resumed { conn, .. }
+            | ToEdge::Managed { conn, .. }
+            | ToEdge::Deliver { conn, .. }
+            | ToEdge::Detached { conn }
+            | ToEdge::Close { conn, .. } => *conn,
+            // These are announced.
+            ToEdge::Lead | ToEdge::Leading => return,
+        };
+        // A connection that is gone has nothing of the shard's any more.
+        if let Some(port) = self.port(conn) {
+            port.send(ToConnection::Shard(message));
+        }
+    }
+
+    /// A shard begins a new term, or has caught up in it. Connections that have to do with it hear of it in its turn.
+    pub(crate) fn announce(&self, shard: ShardId, term: Term, leads: bool) {
+        let Some(standing) = self.standings.get(usize::from(shard.0)) else {
+            return;
+        };
+        {
+            let mut standing = lock(standing);
+            let expected = if leads {
+                standing.term == term
+            } else {
+                standing.term < term
+            };
+            if !expected {
+                return metrics::fenced();
+            }
+            *standing = Standing { term, leads };
+        }
+        if leads {
+            return self.for_each(|port| port.send_if_of(shard, || ToConnection::Leading(term)));
+        }
+        let attaching = Arc::new(Attaching::new(self.id, shard, term, Arc::clone(&self.inboxes)));
+        self.for_each(|port| port.send_if_of(shard, || ToConnection::Lead(Arc::clone(&attaching))));
+    }
+
+    /// There is room in a shard's inbox: these connections may send again.
+    pub(crate) fn has_room(&self, held: &mut Vec<Conn>) {
+        for port in held.drain(..).filter_map(|conn| self.port(conn)) {
+            port.send(ToConnection::HasRoom);
+        }
+    }
+
+    /// The connection wants to hear, once, that time has passed.
+    pub(super) fn tick_later(&self, port: &Port) {
+        if port.wants_tick() {
+            lock(&self.ticking).push(port.conn());
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&self) {
+        let ticking = std::mem::take(&mut *lock(&self.ticking));
+        for port in ticking.into_iter().filter_map(|conn| self.port(conn)) {
+            port.tick();
+        }
+    }
+
+    /// Ends all streams with this error.
+    pub(super) fn end_all(&self, error: &StreamError) {
+        self.for_each(|port| port.send(ToConnection::End(error.clone())));
+    }
+
+    /// Waits until there is no connection.
+    pub(super) async fn until_empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.connections() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn for_each(&self, mut each: impl FnMut(&Port)) {
+        for table in &self.tables {
+            let ports: Vec<_> = lock(table).slots.iter().filter_map(|slot| slot.port.clone()).collect();
+            ports.iter().for_each(|port| each(port));
+        }
+    }
+}
+
+/// Where a connection stands in the table.
+fn place(conn: Conn) -> (usize, usize) {
+    let low = (conn.0 & u64::from(u32::MAX)) as usize;
+    (low % TABLES, low / TABLES)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use heronry_xmpp::link::NodeId;
+
+    use super::*;
+    use crate::shard::ShardLimits;
+
+    fn hub() -> Hub {
+        let id = EdgeId {
+            node: NodeId(1),
+            start: 2,
+        };
+        let inboxes = Arc::new(Inboxes::new(2, &ShardLimits::default()));
+        Hub::new(id, ShardMap::even(2), inboxes)
+    }
+
+    #[test]
+    fn no_connection_has_a_number_that_another_had() {
+        let hub = hub();
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..5 {
+            let ports: Vec<_> = (0..40).map(|_| hub.open()).collect();
+            for port in &ports {
+                assert!(seen.insert(port.conn()), "{:?} again", port.conn());
+                assert!(hub.port(port.conn()).is_some());
+            }
+            for port in &ports {
+                hub.close(port.conn());
+                assert!(hub.port(port.conn()).is_none());
+            }
+        }
+        assert_eq!(hub.connections(), 0);
+    }
+
+    #[test]
+    fn a_lower_term_is_not_heard_any_more() {
+        let hub = hub();
+        let (shard, one, two) = (ShardId(1), Term { term: 1, round: 0 }, Term { term: 2, round: 0 });
+        hub.announce(shard, one, false);
+        hub.announce(shard, one, true);
+        hub.announce(shard, two, false);
+        hub.announce(shard, one, true);
+        assert_eq!(
+            hub.standing(shard),
+            Standing {
+                term: two,
+                leads: false
+            }
+        );
+        let port = hub.open();
+        let (conn, waker) = (port.conn(), std::task::Waker::noop());
+        hub.take_from(shard, one, ToEdge::Detached { conn });
+        assert!(port.take(waker).messages.is_empty());
+        hub.take_from(shard, two, ToEdge::Detached { conn });
+        assert_eq!(port.take(waker).messages.len(), 1);
+    }
+}

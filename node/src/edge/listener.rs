@@ -1,0 +1,101 @@
+//! The listeners: addresses in, connections out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    Edge,
+    admission::{Newcomer, Place},
+    connection::Task,
+    metrics,
+    socket::{self, Socket},
+};
+
+/// Connections that wait for us to accept them.
+const BACKLOG: u32 = 4096;
+
+/// How long no connection is accepted after the operating system gave none.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// How connections of a listener begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begins {
+    /// In the clear, with STARTTLS on offer (RFC 6120 §5).
+    Clear,
+    /// With TLS (XEP-0368).
+    Tls,
+}
+
+/// Opens a listener; nothing is accepted yet.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // Connections of a process before this one must not be in the way.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts connections until the task is aborted.
+pub(super) async fn accept(edge: Arc<Edge>, listener: TcpListener, begins: Begins) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => take(&edge, stream, peer, begins),
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(error) => {
+                // Most likely no file descriptor is left; asking again at once would not help.
+                metrics::accept_failed();
+                tracing::warn!(%error, "no connection can be accepted");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+/// Whether it failed before we had it.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+fn take(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr, begins: Begins) {
+    let (place, newcomer) = match edge.admission.admit(peer.ip()) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return metrics::refused(refusal.name()),
+    };
+    // Stanzas are small and must not wait for each other's acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        return tracing::debug!(%error, "a connection was gone at once");
+    }
+    let edge = Arc::clone(edge);
+    match begins {
+        Begins::Clear => {
+            tokio::spawn(Task::new(edge, place, newcomer, Socket::Plain(stream), None));
+        }
+        Begins::Tls => {
+            tokio::spawn(begin_tls(edge, place, newcomer, stream));
+        }
+    }
+}
+
+/// The handshake comes first; its memory is given back when the connection begins.
+async fn begin_tls(edge: Arc<Edge>, place: Place, newcomer: Newcomer, stream: TcpStream) {
+    let accept = TlsAcceptor::from(Arc::clone(&edge.tls.direct)).accept(stream);
+    let handshake = tokio::time::timeout(edge.limits.negotiation_timeout, accept).await;
+    let Ok(Ok(stream)) = handshake else {
+        return metrics::handshake(false);
+    };
+    metrics::handshake(true);
+    let bindings = socket::bindings(&stream, &edge.tls.server_end_point);
+    let socket = Socket::Tls(Box::new(stream));
+    tokio::spawn(Task::new(edge, place, newcomer, socket, Some(bindings)));
+}

@@ -1,0 +1,124 @@
+//! The edge of this node: listeners, sockets, TLS, one task for each connection, and the hub between them and the shards.
+//!
+//! What a connection says is decided in [`heronry_xmpp::edge`]. Here bytes are moved.
+
+mod admission;
+mod attaching;
+mod connection;
+mod hub;
+mod listener;
+mod metrics;
+mod passwords;
+mod port;
+mod socket;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heronry_xmpp::stream::StreamError;
+use tokio::task::JoinSet;
+
+pub(crate) use hub::Hub;
+pub(crate) use listener::Begins;
+
+use self::{admission::Admission, metrics::Stanzas, passwords::Passwords};
+use crate::{clock::Clock, tls::TlsMaterial};
+
+/// How often connections that want it are told that time has passed.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Bounds on what the edge does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EdgeLimits {
+    /// Connections. Full: the next is closed at once.
+    pub(crate) connections_max: usize,
+    /// Connections of one address that have not logged in. Full: the next is closed at once.
+    pub(crate) newcomers_per_address_max: u32,
+    /// How long a connection may take until it has a session. Then: `connection-timeout`.
+    pub(crate) negotiation_timeout: Duration,
+    /// Threads that verify passwords.
+    pub(crate) password_threads: usize,
+    /// Passwords that wait for them. Full: `resource-constraint`.
+    pub(crate) passwords_waiting_max: usize,
+}
+
+/// An edge, until [`Self::stop`].
+pub(crate) struct Edge {
+    hub: Arc<Hub>,
+    config: Arc<heronry_xmpp::edge::Config>,
+    tls: TlsMaterial,
+    clock: Clock,
+    limits: EdgeLimits,
+    admission: Arc<Admission>,
+    passwords: Passwords,
+    stanzas: Stanzas,
+}
+
+/// Open listeners; none accepts after this is dropped.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    accepting: JoinSet<()>,
+    addresses: Vec<(Begins, SocketAddr)>,
+}
+
+impl Edge {
+    /// An edge without listeners.
+    ///
+    /// # Errors
+    /// When the operating system gives no threads.
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        config: heronry_xmpp::edge::Config,
+        tls: TlsMaterial,
+        clock: Clock,
+        limits: EdgeLimits,
+    ) -> std::io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            hub,
+            config: Arc::new(config),
+            tls,
+            clock,
+            limits,
+            admission: Admission::new(limits.connections_max, limits.newcomers_per_address_max),
+            passwords: Passwords::start(limits.password_threads, limits.passwords_waiting_max)?,
+            stanzas: Stanzas::new(),
+        }))
+    }
+
+    /// Tells connections that time has passed, for ever.
+    pub(crate) async fn ticks(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.hub.tick();
+        }
+    }
+
+    /// Ends all streams and waits until every session has been given to its shard.
+    pub(crate) async fn stop(&self) {
+        self.hub.end_all(&StreamError::system_shutdown());
+        self.hub.until_empty().await;
+    }
+}
+
+impl Listeners {
+    /// Opens a listener and begins to accept.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(crate) fn open(&mut self, edge: &Arc<Edge>, address: SocketAddr, begins: Begins) -> std::io::Result<()> {
+        let listener = listener::bind(address)?;
+        self.addresses.push((begins, listener.local_addr()?));
+        self.accepting
+            .spawn(listener::accept(Arc::clone(edge), listener, begins));
+        Ok(())
+    }
+
+    /// Where connections that begin so are accepted.
+    pub(crate) fn addresses(&self, begins: Begins) -> Vec<SocketAddr> {
+        let addresses = self.addresses.iter().filter(|(which, _)| *which == begins);
+        addresses.map(|(_, address)| *address).collect()
+    }
+}

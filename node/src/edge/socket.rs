@@ -1,0 +1,113 @@
+//! The socket of a connection: in the clear, under TLS, on the way there, or gone.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use heronry_xmpp::sasl::ChannelBindings;
+use rustls::{ProtocolVersion, ServerConfig};
+use tokio::{
+    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
+
+/// The socket of a connection.
+pub(super) enum Socket {
+    /// In the clear.
+    Plain(TcpStream),
+    /// A TLS handshake is under way.
+    Handshake(Box<Accept<TcpStream>>),
+    /// Under TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Closed.
+    Gone,
+}
+
+impl Socket {
+    /// Begins a TLS handshake as the server. Only a socket in the clear can.
+    pub(super) fn begin_tls(&mut self, config: &Arc<ServerConfig>) {
+        if let Self::Plain(stream) = std::mem::replace(self, Self::Gone) {
+            *self = Self::Handshake(Box::new(TlsAcceptor::from(Arc::clone(config)).accept(stream)));
+        }
+    }
+
+    /// Goes on with the handshake, if there is one. When it is done, the channel's bindings are returned.
+    pub(super) fn poll_handshake(
+        &mut self,
+        context: &mut Context<'_>,
+        end_point: &[u8],
+    ) -> Poll<io::Result<ChannelBindings>> {
+        let Self::Handshake(accept) = self else {
+            return Poll::Pending;
+        };
+        let stream = ready!(Pin::new(&mut **accept).poll(context))?;
+        let bindings = bindings(&stream, end_point);
+        *self = Self::Tls(Box::new(stream));
+        Poll::Ready(Ok(bindings))
+    }
+
+    /// Reads into `buffer`; 0 is the end. Pending during a handshake.
+    pub(super) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(match self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, &mut buffer),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_read(context, &mut buffer),
+            Self::Handshake(_) => Poll::Pending,
+            Self::Gone => Poll::Ready(Ok(())),
+        })?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Writes what can be written now.
+    pub(super) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
+            Self::Handshake(_) => Poll::Pending,
+            Self::Gone => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// Everything written is in the hands of the operating system when this is ready.
+    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_flush(context),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(context),
+            Self::Handshake(_) | Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone)
+    }
+
+    pub(super) fn is_handshake(&self) -> bool {
+        matches!(self, Self::Handshake(_))
+    }
+}
+
+/// The bindings of a TLS channel. `tls-exporter` is for TLS 1.3 only: before it, it would need an extension that not every client
+/// has (RFC 9266 §1).
+pub(super) fn bindings(stream: &TlsStream<TcpStream>, end_point: &[u8]) -> ChannelBindings {
+    let connection = stream.get_ref().1;
+    let bindings = ChannelBindings::none().with_server_end_point(end_point);
+    if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+        return bindings;
+    }
+    // RFC 9266 §2: an empty context.
+    match connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")) {
+        Ok(material) => bindings.with_exporter(material),
+        Err(_) => bindings,
+    }
+}

@@ -1,0 +1,218 @@
+//! What waits for a shard. Mailboxes of actors have no bound, so a shard's mail is kept here and counted; its actor is only
+//! told that there is some, once for a whole run of messages.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use heronry_cluster::{Leadership, ProposeError};
+use heronry_xmpp::{
+    link::{Conn, EdgeId, SessionId, ShardId, Term, ToPeer, ToShard},
+    rows::{Key, RowsError, Value},
+    shard::{Administer, Administered, BatchNo},
+};
+use ractor::ActorRef;
+use tokio::sync::oneshot;
+
+use super::ShardLimits;
+
+/// The inboxes of all shards, by number.
+#[derive(Debug)]
+pub(crate) struct Inboxes(Box<[Inbox]>);
+
+/// The inbox of one shard.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    queue: Mutex<Queue>,
+    messages_max: usize,
+    bytes_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Whoever is to be told; `None` before the actor has started.
+    actor: Option<ActorRef<Wake>>,
+    /// It has been told, and has not looked yet.
+    told: bool,
+    tick: bool,
+    control: Vec<Control>,
+    traffic: Vec<Traffic>,
+    traffic_bytes: usize,
+    /// Connections that read no more until there is room.
+    held: Vec<Conn>,
+}
+
+/// There is something in the inbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wake;
+
+/// What is to be evaluated. Waits while the shard's proposals do not keep up.
+#[derive(Debug)]
+pub(crate) enum Traffic {
+    /// An edge says something.
+    Edge {
+        /// Which edge.
+        edge: EdgeId,
+        /// The term it knows.
+        term: Term,
+        /// What.
+        message: ToShard,
+    },
+    /// Another shard says something.
+    Peer {
+        /// Which shard.
+        from: ShardId,
+        /// Its term.
+        term: Term,
+        /// What.
+        message: ToPeer,
+    },
+}
+
+/// What is never put off.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// This node is something else in the shard's group now.
+    Leadership(Leadership),
+    /// A proposal has ended.
+    Proposed {
+        /// The term it was evaluated in.
+        term: Term,
+        /// Its last batch.
+        no: BatchNo,
+        /// How many batches there were.
+        batches: usize,
+        /// What became of it.
+        result: Result<(), ProposeError>,
+    },
+    /// A page of rows has been read.
+    Page {
+        /// The term in which it was asked for.
+        term: Term,
+        /// For which session.
+        session: SessionId,
+        /// The rows.
+        rows: Result<Vec<(Key, Value)>, RowsError>,
+    },
+    /// An operator wants something.
+    Administer {
+        /// What.
+        request: Box<Administer>,
+        /// Who is to hear of it; dropped when nobody can say.
+        answer: oneshot::Sender<Administered>,
+    },
+}
+
+/// One run of messages.
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    pub(crate) tick: bool,
+    pub(crate) control: Vec<Control>,
+    pub(crate) traffic: Vec<Traffic>,
+    pub(crate) held: Vec<Conn>,
+}
+
+impl Inboxes {
+    /// Empty inboxes for `shards` shards.
+    pub(crate) fn new(shards: u16, limits: &ShardLimits) -> Self {
+        let inbox = |_| Inbox {
+            queue: Mutex::default(),
+            messages_max: limits.inbox_messages_max,
+            bytes_max: limits.inbox_bytes_max,
+        };
+        Self((0..shards).map(inbox).collect())
+    }
+
+    /// The inbox of a shard; `None` when there is no such shard.
+    pub(crate) fn of(&self, shard: ShardId) -> Option<&Inbox> {
+        self.0.get(usize::from(shard.0))
+    }
+
+    /// All of them, with their shards.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ShardId, &Inbox)> {
+        (0..).map(ShardId).zip(self.0.iter())
+    }
+}
+
+impl Inbox {
+    /// From now on this actor is told.
+    pub(crate) fn belongs_to(&self, actor: ActorRef<Wake>) {
+        let mut queue = self.queue();
+        queue.actor = Some(actor);
+        queue.told = false;
+        tell(queue);
+    }
+
+    /// Takes what a connection sends, and empties `messages`. Says whether there is room for more; if not, the connection reads
+    /// no further until its edge is told that there is.
+    pub(crate) fn take_from(&self, edge: EdgeId, conn: Conn, messages: &mut Vec<(Term, ToShard)>) -> bool {
+        let mut queue = self.queue();
+        for (term, message) in messages.drain(..) {
+            queue.traffic_bytes += size(&message);
+            queue.traffic.push(Traffic::Edge { edge, term, message });
+        }
+        let room = queue.traffic.len() < self.messages_max && queue.traffic_bytes < self.bytes_max;
+        if !room {
+            queue.held.push(conn);
+        }
+        tell(queue);
+        room
+    }
+
+    /// Takes one message that belongs to no connection, or to several. What may come this way is bounded by who sends it.
+    pub(crate) fn traffic(&self, message: Traffic) {
+        let mut queue = self.queue();
+        queue.traffic.push(message);
+        tell(queue);
+    }
+
+    /// Takes what is never put off.
+    pub(crate) fn control(&self, message: Control) {
+        let mut queue = self.queue();
+        queue.control.push(message);
+        tell(queue);
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&self) {
+        let mut queue = self.queue();
+        queue.tick = true;
+        tell(queue);
+    }
+
+    /// Moves what is there into `run`, whose vectors are empty; the traffic only when it is wanted.
+    pub(crate) fn take(&self, traffic: bool, run: &mut Run) {
+        let mut queue = self.queue();
+        queue.told = false;
+        run.tick = std::mem::take(&mut queue.tick);
+        std::mem::swap(&mut queue.control, &mut run.control);
+        if traffic {
+            std::mem::swap(&mut queue.traffic, &mut run.traffic);
+            queue.traffic_bytes = 0;
+            std::mem::swap(&mut queue.held, &mut run.held);
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells the actor, unless it has been told.
+fn tell(mut queue: MutexGuard<'_, Queue>) {
+    if queue.told {
+        return;
+    }
+    let Some(actor) = queue.actor.clone() else { return };
+    queue.told = true;
+    drop(queue);
+    // An actor that has ended is replaced or not needed.
+    let _ = actor.cast(Wake);
+}
+
+/// What a message counts against the bound, bytes.
+fn size(message: &ToShard) -> usize {
+    const BASE: usize = 128;
+    match message {
+        ToShard::Submit { stanza, .. } => BASE + stanza.size(),
+        _ => BASE,
+    }
+}
