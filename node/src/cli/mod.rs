@@ -4,6 +4,7 @@ mod client;
 mod config;
 mod failure;
 mod import;
+mod run;
 
 mod status;
 mod user;
@@ -41,6 +42,8 @@ struct ConfigurationArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start the broker
+    Run(run::RunArgs),
     /// Accounts of a running broker
     #[command(subcommand)]
     User(user::UserCommand),
@@ -62,6 +65,10 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.command {
+        Command::Run(args) => cli
+            .configuration
+            .load()
+            .and_then(|loaded| run::run(&args, &loaded, &cli.configuration.flags())),
         Command::User(command) => cli.configuration.load().and_then(|loaded| user::run(command, &loaded)),
         Command::Status(args) => return status::run(&args, cli.configuration.load()),
         Command::Config(command) => config::run(&command, &cli.configuration),
@@ -86,8 +93,31 @@ impl ConfigurationArgs {
         }
     }
 
+    /// The flags as they were given, with a space before each.
+    fn flags(&self) -> String {
+        let paths = [("--config", &self.config), ("--data", &self.data)];
+        let paths = paths
+            .into_iter()
+            .filter_map(|(flag, path)| Some((flag, path.as_ref()?.to_string_lossy())));
+        let set = self.set.iter().map(|assignment| ("--set", assignment.into()));
+        paths
+            .chain(set)
+            .map(|(flag, value)| format!(" {flag} {}", quoted(&value)))
+            .collect()
+    }
+
     fn load(&self) -> Result<Loaded, Failure> {
         Ok(Loaded::load(&self.sources())?)
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@[]".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 
@@ -101,6 +131,26 @@ fn say(line: impl std::fmt::Display) {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+
+    #[test]
+    fn flags_are_given_back_as_a_shell_takes_them() {
+        use clap::Parser as _;
+        let words = [
+            "heronry",
+            "--data",
+            "/a b",
+            "status",
+            "--set",
+            "edge.c2s=[::1]:1",
+            "--set",
+            "domains=it's",
+        ];
+        let cli = super::Cli::try_parse_from(words).unwrap();
+        assert_eq!(
+            cli.configuration.flags(),
+            " --data '/a b' --set edge.c2s=[::1]:1 --set 'domains=it'\\''s'"
+        );
+    }
 
     #[test]
     fn the_commands_are_consistent() {

@@ -4,5 +4,12 @@
 
 mod admin;
 mod broker;
+mod commands;
+mod exit_codes;
 mod fake;
+mod full_disk;
+mod interop;
+mod kill;
+mod process;
+mod readme;
 mod sessions;

@@ -1,0 +1,163 @@
+//! A disk without space, at the start and while running: a small tmpfs in a mount namespace of its own, which needs no root.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
+
+use crate::process::{Broker, Ended, PATIENCE, Place, ended};
+
+/// A namespace in which the data directory of a place is a tmpfs of `size`; gone when dropped.
+struct SmallDisk {
+    place: Place,
+    keeper: Child,
+}
+
+impl SmallDisk {
+    fn of(size: &str) -> Self {
+        let place = Place::new();
+        std::fs::create_dir(place.data()).unwrap();
+        let keeper = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sleep", "infinity"])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let disk = Self { place, keeper };
+        disk.wait_for_namespace();
+        disk.mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
+        disk
+    }
+
+    /// The keeper has its namespaces a moment after it has started.
+    fn wait_for_namespace(&self) {
+        let own = std::fs::read_link("/proc/self/ns/mnt").unwrap();
+        let theirs = format!("/proc/{}/ns/mnt", self.keeper.id());
+        let began = Instant::now();
+        while std::fs::read_link(&theirs).unwrap() == own || !self.inside("true").status().unwrap().success() {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "no namespace: are user namespaces switched off?"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    fn mount(&self, arguments: &[&str]) {
+        let mounted = self
+            .inside("mount")
+            .args(arguments)
+            .arg(self.place.data())
+            .status()
+            .unwrap();
+        assert!(mounted.success(), "mount {arguments:?}");
+    }
+
+    fn grow(&self, size: &str) {
+        self.mount(&["-o", &format!("remount,size={size}")]);
+    }
+
+    fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        let target = self.keeper.id().to_string();
+        command
+            .args(["--target", &target, "--user", "--mount", "--preserve-credentials", "--"])
+            .arg(program);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// A command of ours inside the namespace.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let ours = self.place.command(arguments);
+        let mut command = self.inside(ours.get_program());
+        command.args(ours.get_args()).current_dir(self.place.directory.path());
+        for (name, value) in ours.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        ended(self.command(arguments).output().unwrap())
+    }
+
+    fn directory(&self) -> &Path {
+        self.place.directory.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+    }
+}
+
+const SENTENCE: &str = "the disk of DIR/data is full: make room, or name another data directory with --data DIR";
+
+#[test]
+fn no_space_at_the_start_is_6() {
+    let disk = SmallDisk::of("64k");
+    let ended = disk.run(&["run"]);
+    assert_eq!(
+        (ended.code, ended.sentence(disk.directory()).as_str()),
+        (Some(6), SENTENCE),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn no_space_while_running_loses_nothing_that_was_acknowledged() {
+    let disk = SmallDisk::of("24m");
+    // Otherwise the store would keep all of it in memory and its logs.
+    let small = [
+        "--set=limits.storage.wal_bytes_max=1 MiB",
+        "--set=limits.storage.write_buffer_bytes_max=1 MiB",
+    ];
+    let broker = Broker::start(disk.command(&[&["run"], &small[..]].concat()));
+    let filler = disk.place.data().join("filler");
+    let mut acknowledged = Vec::new();
+    let mut refused = false;
+    for number in 0..2000 {
+        if number == 20 {
+            // All that is left, but for a few pages.
+            let fill = format!(
+                "head -c $(( $(stat -f -c %a {0}) * 4096 - 65536 )) /dev/zero > {0}/filler",
+                disk.place.data().display()
+            );
+            assert!(disk.inside("sh").args(["-c", &fill]).status().unwrap().success());
+        }
+        let jid = format!("u{number}@localhost");
+        let ended = disk.run(&["user", "add", &jid, "--password", "p"]);
+        if ended.code == Some(0) {
+            acknowledged.push(jid);
+        } else {
+            refused = true;
+            break;
+        }
+    }
+    assert!(refused, "2000 accounts fitted into nothing");
+    assert!(acknowledged.len() >= 20);
+    // A lone node without its store can do nothing: it ends, and says why.
+    let ended = broker.wait();
+    assert_eq!(
+        (ended.code, ended.sentence(disk.directory()).as_str()),
+        (Some(6), SENTENCE),
+        "{ended:?}"
+    );
+
+    assert!(disk.inside("rm").arg(&filler).status().unwrap().success());
+    disk.grow("200m");
+    let _broker = Broker::start(disk.command(&["run"]));
+    let listed = disk.run(&["user", "list"]).ok().stdout;
+    for jid in &acknowledged {
+        assert!(
+            listed.lines().any(|line| line == jid),
+            "{jid} was acknowledged and is gone"
+        );
+    }
+}
