@@ -6,7 +6,10 @@ use std::{
     time::Instant,
 };
 
-use crate::process::{Broker, Ended, PATIENCE, Place, ended};
+use crate::{
+    accounts::Accounts,
+    process::{Broker, Ended, PATIENCE, Place, ended},
+};
 
 /// A namespace in which the data directory of a place is a tmpfs of `size`; gone when dropped.
 struct SmallDisk {
@@ -110,38 +113,47 @@ fn no_space_at_the_start_is_6() {
     );
 }
 
-#[test]
-fn no_space_while_running_loses_nothing_that_was_acknowledged() {
+#[tokio::test(flavor = "multi_thread")]
+async fn no_space_while_running_loses_nothing_that_was_acknowledged() {
     let disk = SmallDisk::of("24m");
     // Otherwise the store would keep all of it in memory and its logs.
     let small = [
         "--set=limits.storage.wal_bytes_max=1 MiB",
         "--set=limits.storage.write_buffer_bytes_max=1 MiB",
     ];
-    let broker = Broker::start(disk.command(&[&["run"], &small[..]].concat()));
-    let filler = disk.place.data().join("filler");
+    let start = |flags: &[&str]| {
+        let mut command = disk.command(&[&["run"], flags].concat());
+        Broker::start(command.env("HERONRY_ADMIN_TOKEN", "secret"))
+    };
+    let broker = start(&small);
+    let mut accounts = Accounts::connect(disk.place.ip, "secret").await;
     let mut acknowledged = Vec::new();
-    let mut refused = false;
-    for number in 0..2000 {
+    let mut refusal = None;
+    for number in 0..20_000 {
         if number == 20 {
             // All that is left, but for a few pages.
-            let fill = format!(
-                "head -c $(( $(stat -f -c %a {0}) * 4096 - 65536 )) /dev/zero > {0}/filler",
-                disk.place.data().display()
+            let data = disk.place.data();
+            let fill = "head -c $(( $(stat -f -c %a $0) * 4096 - 65536 )) /dev/zero > $0/filler";
+            assert!(
+                disk.inside("sh")
+                    .args(["-c", fill])
+                    .arg(&data)
+                    .status()
+                    .unwrap()
+                    .success()
             );
-            assert!(disk.inside("sh").args(["-c", &fill]).status().unwrap().success());
         }
         let jid = format!("u{number}@localhost");
-        let ended = disk.run(&["user", "add", &jid, "--password", "p"]);
-        if ended.code == Some(0) {
-            acknowledged.push(jid);
-        } else {
-            refused = true;
-            break;
+        match accounts.add(&jid).await {
+            Ok(()) => acknowledged.push(jid),
+            Err(status) => {
+                refusal = Some(status);
+                break;
+            }
         }
     }
-    assert!(refused, "2000 accounts fitted into nothing");
-    assert!(acknowledged.len() >= 20);
+    assert!(refusal.is_some(), "{} accounts fitted into nothing", acknowledged.len());
+    assert!(acknowledged.len() >= 20, "{refusal:?}");
     // A lone node without its store can do nothing: it ends, and says why.
     let ended = broker.wait();
     assert_eq!(
@@ -150,14 +162,17 @@ fn no_space_while_running_loses_nothing_that_was_acknowledged() {
         "{ended:?}"
     );
 
-    assert!(disk.inside("rm").arg(&filler).status().unwrap().success());
+    assert!(
+        disk.inside("rm")
+            .arg(disk.place.data().join("filler"))
+            .status()
+            .unwrap()
+            .success()
+    );
     disk.grow("200m");
-    let _broker = Broker::start(disk.command(&["run"]));
-    let listed = disk.run(&["user", "list"]).ok().stdout;
+    let _broker = start(&[]);
+    let listed = Accounts::connect(disk.place.ip, "secret").await.list().await;
     for jid in &acknowledged {
-        assert!(
-            listed.lines().any(|line| line == jid),
-            "{jid} was acknowledged and is gone"
-        );
+        assert!(listed.contains(jid), "{jid} was acknowledged and is gone");
     }
 }

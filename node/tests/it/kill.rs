@@ -16,19 +16,17 @@ use std::{
 };
 
 use heronry_client::{Client, Event, Events, Options, Request, Server, Tls, Trust};
-use heronry_proto::admin::{
-    ScramHash as WireHash, ScramKeySet, ScramKeys as WireKeys, UserAddRequest, UserDeleteRequest, UserListRequest,
-    admin_client::AdminClient, user_add_request,
-};
 use heronry_xmpp::{
     jid::BareJid,
-    sasl::{Password, ScramHash, ScramKeys},
+    sasl::Password,
     stanza::{MessageType, PresenceType, Stanza},
     xml::Element,
 };
-use tonic::{Request as GrpcRequest, transport::Channel};
 
-use crate::process::{PATIENCE, Place};
+use crate::{
+    accounts::Accounts,
+    process::{PATIENCE, Place},
+};
 
 const DEVICES: usize = 3;
 const ACCOUNT_WRITERS: usize = 4;
@@ -59,7 +57,6 @@ struct Ledger {
 struct Run {
     place: Place,
     ledger: Ledger,
-    keys: ScramKeySet,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +70,6 @@ async fn what_was_acknowledged_survives_sigkill_at_any_moment() {
     let run = Arc::new(Run {
         place,
         ledger: Ledger::default(),
-        keys: keys(),
     });
     prepare(&run).await;
     let mut kills = 0;
@@ -110,18 +106,11 @@ async fn prepare(run: &Run) {
 type Connected = (Client, Events);
 
 /// Compares what is found with what was acknowledged, and turns what may be either into what it is.
-async fn check(run: &Run) -> (AdminClient<Channel>, Vec<Connected>) {
-    let mut admin = AdminClient::connect(format!("http://{}:5280", run.place.ip))
-        .await
-        .unwrap();
-    let mut list = admin
-        .user_list(run.with_token(UserListRequest::default()))
-        .await
-        .unwrap()
-        .into_inner();
+async fn check(run: &Run) -> (Accounts, Vec<Connected>) {
+    let mut admin = Accounts::connect(run.place.ip, &run.place.token()).await;
     let mut found = BTreeSet::new();
-    while let Some(account) = list.message().await.unwrap() {
-        assert!(found.insert(account.jid.clone()), "{} is listed twice", account.jid);
+    for jid in admin.list().await {
+        assert!(found.insert(jid.clone()), "{jid} is listed twice");
     }
     {
         let mut accounts = run.ledger.accounts.lock().unwrap();
@@ -158,7 +147,7 @@ async fn check(run: &Run) -> (AdminClient<Channel>, Vec<Connected>) {
 }
 
 /// Writes until the broker is gone.
-async fn write(run: Arc<Run>, admin: AdminClient<Channel>, devices: Vec<Connected>) {
+async fn write(run: Arc<Run>, admin: Accounts, devices: Vec<Connected>) {
     let mut writers = tokio::task::JoinSet::new();
     for _ in 0..ACCOUNT_WRITERS {
         writers.spawn(write_accounts(Arc::clone(&run), admin.clone()));
@@ -174,30 +163,21 @@ async fn write(run: Arc<Run>, admin: AdminClient<Channel>, devices: Vec<Connecte
 }
 
 /// Creates accounts, and deletes every third of them again.
-async fn write_accounts(run: Arc<Run>, mut admin: AdminClient<Channel>) {
+async fn write_accounts(run: Arc<Run>, mut admin: Accounts) {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let note = |jid: &str, state| run.ledger.accounts.lock().unwrap().insert(jid.to_owned(), state);
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let jid = format!("k{number}@localhost");
         note(&jid, Account::Either);
-        let credentials = Some(user_add_request::Credentials::Keys(run.keys.clone()));
-        let request = run.with_token(UserAddRequest {
-            jid: jid.clone(),
-            credentials,
-        });
-        if admin.user_add(request).await.is_err() {
+        if admin.add(&jid).await.is_err() {
             return;
         }
         note(&jid, Account::There);
         run.ledger.acknowledged.fetch_add(1, Ordering::Relaxed);
         if number.is_multiple_of(3) {
             note(&jid, Account::Either);
-            if admin
-                .user_delete(run.with_token(UserDeleteRequest { jid: jid.clone() }))
-                .await
-                .is_err()
-            {
+            if admin.delete(&jid).await.is_err() {
                 return;
             }
             note(&jid, Account::Gone);
@@ -325,30 +305,6 @@ async fn connect(run: &Run, jid: &str) -> Connected {
 
 fn device(index: usize) -> String {
     format!("device{index}@localhost")
-}
-
-/// Keys that are derived once: what they cost is not what is tested.
-fn keys() -> ScramKeySet {
-    let keys = ScramKeys::derive(ScramHash::Sha256, &Password::new(PASSWORD).unwrap(), &[7; 16], 4096).unwrap();
-    let keys = WireKeys {
-        hash: WireHash::Sha256.into(),
-        iterations: keys.iterations(),
-        salt: keys.salt().to_vec().into(),
-        stored_key: keys.stored_key().to_vec().into(),
-        server_key: keys.server_key().to_vec().into(),
-    };
-    ScramKeySet { keys: vec![keys] }
-}
-
-impl Run {
-    fn with_token<T>(&self, message: T) -> GrpcRequest<T> {
-        let token = std::fs::read_to_string(self.place.data().join("admin.token")).unwrap();
-        let mut request = GrpcRequest::new(message);
-        request
-            .metadata_mut()
-            .insert("authorization", format!("Bearer {}", token.trim()).parse().unwrap());
-        request
-    }
 }
 
 /// A number below `bound`.

@@ -64,6 +64,14 @@ impl Place {
         command
     }
 
+    /// The token of the broker that runs here.
+    pub(crate) fn token(&self) -> String {
+        std::fs::read_to_string(self.data().join("admin.token"))
+            .unwrap()
+            .trim()
+            .to_owned()
+    }
+
     /// Runs a command that ends by itself.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         ended(self.command(arguments).output().unwrap())
@@ -76,7 +84,7 @@ impl Place {
 
     /// Starts a broker here with further arguments of `run`.
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Broker {
-        Broker::start(self.command(&[&["run"], arguments].concat()))
+        Broker::start(&mut self.command(&[&["run"], arguments].concat()))
     }
 }
 
@@ -140,7 +148,7 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// Starts it and waits for its first line.
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (send, stderr) = mpsc::channel();
         let mut errors = process.stderr.take().unwrap();

@@ -53,7 +53,7 @@ fn the_tour_works_as_it_is_written() {
         }
         command
     };
-    let broker = Broker::start(shell("exec heronry run"));
+    let broker = Broker::start(&mut shell("exec heronry run"));
     for block in &blocks[1..] {
         let ended = ended(shell(block).output().unwrap());
         assert_eq!(ended.code, Some(0), "{block}\n{}{}", ended.stdout, ended.stderr);
