@@ -1,25 +1,32 @@
 //! A stranger's client against a real broker.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use crate::process::{Place, ended};
 
+/// The interpreter that has slixmpp; installed when it is absent, which wants the network once.
+pub(crate) fn python() -> String {
+    let venv = Command::new(root().join("tools/venv.sh")).output().unwrap();
+    ended(venv).ok().stdout.trim().to_owned()
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 #[test]
 fn slixmpp_logs_in_talks_loses_its_connection_and_goes_on() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    // Makes the environment when it is absent, which wants the network once.
-    let venv = ended(Command::new(root.join("tools/venv.sh")).output().unwrap()).ok();
     let place = Place::new();
     let _broker = place.start();
     for jid in ["juliet@localhost", "romeo@localhost"] {
         place.run(&["user", "add", jid, "--password", "wherefore"]).ok();
     }
-    let session = Command::new(venv.stdout.trim())
+    let session = Command::new(python())
         .arg("-B")
-        .arg(root.join("node/tests/interop/session.py"))
+        .arg(root().join("node/tests/interop/session.py"))
         .args([
             "--host",
             &place.ip.to_string(),

@@ -17,35 +17,49 @@ fn readme() -> String {
     fs::read_to_string(path()).unwrap()
 }
 
-/// The blocks fenced as ```` ```sh tour ````, in order.
-fn tour(text: &str) -> Vec<String> {
-    let blocks = text.split("\n```sh tour\n").skip(1);
-    blocks
-        .map(|rest| rest.split("\n```").next().unwrap_or_default().to_owned())
-        .collect()
+/// A fenced block of the tour.
+#[derive(Debug, PartialEq)]
+enum Block {
+    /// ```` ```sh tour ````
+    Shell(String),
+    /// ```` ```python tour ````
+    Python(String),
+}
+
+/// The blocks of the tour, in order.
+fn tour(text: &str) -> Vec<Block> {
+    let block = |rest: &str| {
+        let (language, rest) = rest.split_once('\n')?;
+        let text = rest.split("\n```").next()?.to_owned();
+        match language {
+            "sh tour" => Some(Block::Shell(text)),
+            "python tour" => Some(Block::Python(text)),
+            _ => None,
+        }
+    };
+    text.split("\n```").filter_map(block).collect()
 }
 
 #[test]
 fn the_tour_works_as_it_is_written() {
     let blocks = tour(&readme());
+    let (start, blocks) = blocks.split_first().unwrap();
     assert_eq!(
-        blocks.first().map(String::as_str),
-        Some("heronry run"),
+        *start,
+        Block::Shell("heronry run".to_owned()),
         "the tour starts a broker first"
     );
     assert!(blocks.len() > 4, "{blocks:?}");
+    let python = crate::interop::python();
     let place = Place::new();
     let bin = Path::new(env!("CARGO_BIN_EXE_heronry")).parent().unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     // As it is written but for the address, which is the reader's own machine there and one of many tests' here.
-    let shell = |block: &str| {
-        let mut command = Command::new("bash");
-        command.args([
-            "-euo",
-            "pipefail",
-            "-c",
-            &block.replace("127.0.0.1", &place.ip.to_string()),
-        ]);
+    let command = |program: &str, flags: &[&str], text: &str| {
+        let mut command = Command::new(program);
+        command
+            .args(flags)
+            .arg(text.replace("127.0.0.1", &place.ip.to_string()));
         command.current_dir(place.directory.path()).env("PATH", &path);
         for key in ["ADMIN__LISTEN=:5280", "EDGE__C2S=:5222", "EDGE__C2S_TLS=:5223"] {
             let (key, port) = key.split_once('=').unwrap();
@@ -53,12 +67,21 @@ fn the_tour_works_as_it_is_written() {
         }
         command
     };
+    let shell = |text: &str| command("bash", &["-euo", "pipefail", "-c"], text);
     let broker = Broker::start(&mut shell("exec heronry run"));
-    for block in &blocks[1..] {
-        let ended = ended(shell(block).output().unwrap());
-        assert_eq!(ended.code, Some(0), "{block}\n{}{}", ended.stdout, ended.stderr);
+    for block in blocks {
+        let mut command = match block {
+            Block::Shell(text) => shell(text),
+            Block::Python(text) => command(&python, &["-c"], text),
+        };
+        let ended = ended(command.output().unwrap());
+        assert_eq!(ended.code, Some(0), "{block:?}\n{}{}", ended.stdout, ended.stderr);
     }
-    broker.end_with("INT", Duration::from_secs(10)).ok();
+    let status = ended(shell("heronry status --json").output().unwrap()).ok().stdout;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["stanzas_accepted"], 1, "the message from Python: {status}");
+    let stopped = broker.end_with("INT", Duration::from_secs(10)).ok();
+    assert!(stopped.stderr.contains("nobody vouches for"), "{stopped:?}");
     assert!(place.directory.path().join("heronry-data/admin.token").exists());
 }
 
