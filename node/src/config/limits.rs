@@ -83,6 +83,12 @@ pub struct BeforeAuth {
     pub bind_retries_max: u8,
     /// Most top-level elements of one negotiation, from the first header to a bound resource.
     pub elements_max: u16,
+    /// How long a connection may take until it has a session. Then it gets `connection-timeout`.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub negotiation_timeout: Duration,
+    /// Most connections of one address that have no session yet; the next is closed at once. A /64 of IPv6 is one address.
+    pub connections_per_address_max: u32,
 }
 
 /// `[limits.edge]`: what an edge does and keeps for one connection.
@@ -91,6 +97,15 @@ pub struct BeforeAuth {
 pub struct Edge {
     /// Most stanzas of a device that are not accepted yet, at most 32; beyond it the socket is not read.
     pub frames_max: u8,
+    /// Most connections; the next is closed at once. When not set: as many as the process may have open files, less those
+    /// that it needs for other things.
+    pub connections_max: Option<u32>,
+    /// Most passwords (of PLAIN) that wait to be verified; the next ends its stream with `resource-constraint`.
+    pub passwords_waiting_max: u32,
+    /// How long a stream that is over waits for the device to end it too (RFC 6120 §4.4).
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub close_timeout: Duration,
     /// Most bytes of those stanzas; beyond it the socket is not read.
     #[serde(with = "units::bytes")]
     #[schemars(with = "units::Bytes")]
@@ -153,6 +168,24 @@ pub struct Shard {
     pub executed_keep: Duration,
     /// Rows read at once when a queue is drained, before other work has its turn.
     pub drain_rows: u32,
+    /// Most messages that wait for one shard; beyond it connections whose stanzas go there are not read.
+    pub inbox_messages_max: u32,
+    /// Most bytes of stanzas that wait for one shard; beyond it connections whose stanzas go there are not read.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub inbox_bytes_max: usize,
+    /// Most bytes that one shard has evaluated and not given to its group; beyond it the shard evaluates nothing.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub unproposed_bytes_max: usize,
+    /// Most entries of one shard that are proposed and not committed; what comes meanwhile becomes one entry.
+    pub entries_in_flight_max: u8,
+    /// Most sessions of one shard that are drained at a time; the others wait.
+    pub entities_active_max: u32,
+    /// How long such a session keeps what it needs for that when there is nothing to drain any more.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub entity_linger: Duration,
 }
 
 /// `[limits.group]`: the Raft group of each shard.
@@ -261,6 +294,31 @@ impl Limits {
         }
     }
 
+    /// The bounds of a process's connections, of which it could have `connections`.
+    pub(crate) fn connection_limits(&self, connections: usize) -> crate::edge::EdgeLimits {
+        let wanted = self.edge.connections_max.map_or(connections, count);
+        crate::edge::EdgeLimits {
+            connections_max: wanted.min(connections),
+            newcomers_per_address_max: self.before_auth.connections_per_address_max,
+            negotiation_timeout: self.before_auth.negotiation_timeout,
+            passwords_waiting_max: count(self.edge.passwords_waiting_max),
+            close_timeout: self.edge.close_timeout,
+        }
+    }
+
+    /// The bounds of what waits around a shard.
+    pub(crate) fn inbox_limits(&self) -> crate::shard::ShardLimits {
+        crate::shard::ShardLimits {
+            inbox_messages_max: count(self.shard.inbox_messages_max),
+            inbox_bytes_max: self.shard.inbox_bytes_max,
+            unproposed_bytes_max: self.shard.unproposed_bytes_max,
+            entries_in_flight_max: usize::from(self.shard.entries_in_flight_max),
+            entities_active_max: count(self.shard.entities_active_max),
+            entity_linger: self.shard.entity_linger,
+            ..crate::shard::ShardLimits::default()
+        }
+    }
+
     /// How shards' groups behave.
     pub fn group_options(&self) -> heronry_cluster::Options {
         heronry_cluster::Options {
@@ -352,6 +410,8 @@ impl Default for BeforeAuth {
             sasl_retries_max: 3,
             bind_retries_max: 5,
             elements_max: 50,
+            negotiation_timeout: Duration::from_secs(30),
+            connections_per_address_max: 4096,
         }
     }
 }
@@ -361,6 +421,9 @@ impl Default for Edge {
         let limits = EdgeLimits::default();
         Self {
             frames_max: u8::try_from(limits.frames_max).unwrap_or(u8::MAX),
+            connections_max: None,
+            passwords_waiting_max: 256,
+            close_timeout: Duration::from_secs(2),
             frames_bytes_max: limits.frames_bytes_max,
             progress_bytes: limits.progress_bytes,
             answer_timeout: limits.answer_timeout,
@@ -373,6 +436,7 @@ impl Default for Edge {
 impl Default for Shard {
     fn default() -> Self {
         let limits = shard::Limits::default();
+        let inbox = crate::shard::ShardLimits::default();
         Self {
             sessions_per_account_max: number(limits.sessions_per_account_max),
             session_credit_bytes: limits.session_credit_bytes,
@@ -385,6 +449,12 @@ impl Default for Shard {
             attach_timeout: limits.attach_timeout,
             executed_keep: limits.executed_keep,
             drain_rows: number(limits.drain_rows),
+            inbox_messages_max: number(inbox.inbox_messages_max),
+            inbox_bytes_max: inbox.inbox_bytes_max,
+            unproposed_bytes_max: inbox.unproposed_bytes_max,
+            entries_in_flight_max: u8::try_from(inbox.entries_in_flight_max).unwrap_or(u8::MAX),
+            entities_active_max: number(inbox.entities_active_max),
+            entity_linger: inbox.entity_linger,
         }
     }
 }

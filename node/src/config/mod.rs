@@ -44,6 +44,8 @@ pub struct Config {
     pub roles: Vec<Role>,
     /// `[edge]`
     pub edge: Edge,
+    /// `[core]`
+    pub core: Core,
     /// `[tls]`
     pub tls: Tls,
     /// `[auth]`
@@ -80,6 +82,16 @@ pub struct Edge {
     /// Where clients connect with TLS from the first byte (XEP-0368). An address or a list; an empty list opens none.
     #[schemars(with = "Vec<units::Address>")]
     pub c2s_tls: Vec<SocketAddr>,
+    /// Threads that serve sockets. When not set: as many as the process may use processors.
+    pub threads: Option<u16>,
+}
+
+/// `[core]`: accounts and sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Core {
+    /// Threads that evaluate stanzas. When not set: as many as the process may use processors.
+    pub threads: Option<u16>,
 }
 
 /// `[tls]`: encryption of client connections.
@@ -177,6 +189,7 @@ impl Default for Config {
             domains: vec!["localhost".to_owned()],
             roles: vec![Role::Edge, Role::Core],
             edge: Edge::default(),
+            core: Core::default(),
             tls: Tls::default(),
             auth: Auth::default(),
             admin: Admin::default(),
@@ -193,6 +206,7 @@ impl Default for Edge {
         Self {
             c2s: vec![(any, 5222).into()],
             c2s_tls: vec![(any, 5223).into()],
+            threads: None,
         }
     }
 }

@@ -35,9 +35,6 @@ const READS: usize = 4;
 /// Buffers larger than this are not kept on the scratch pad.
 const SCRATCH_BYTES: usize = 256 << 10;
 
-/// How long a closed stream waits for the device's end of it (RFC 6120 §4.4).
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// One connection, from accept to the last message of its shard.
 pub(super) struct Task {
     edge: Arc<Edge>,
@@ -358,7 +355,7 @@ impl Task {
                 Output::StartTls => self.upgrades = true,
                 Output::Restart => self.framer.restart(),
                 Output::VerifyPassword(job) => refused |= !self.edge.passwords.verify(job, &self.port),
-                Output::Close => self.closing = Some(scratch.elapsed + CLOSE_TIMEOUT),
+                Output::Close => self.closing = Some(scratch.elapsed + self.edge.limits.close_timeout),
                 // Seen from its state.
                 Output::Forget => {}
             }

@@ -37,10 +37,10 @@ pub(crate) struct EdgeLimits {
     pub(crate) newcomers_per_address_max: u32,
     /// How long a connection may take until it has a session. Then: `connection-timeout`.
     pub(crate) negotiation_timeout: Duration,
-    /// Threads that verify passwords.
-    pub(crate) password_threads: usize,
-    /// Passwords that wait for them. Full: `resource-constraint`.
+    /// Passwords that wait to be verified. Full: `resource-constraint`.
     pub(crate) passwords_waiting_max: usize,
+    /// How long a stream that is over waits for the device to end it too.
+    pub(crate) close_timeout: Duration,
 }
 
 /// An edge, until [`Self::stop`].
@@ -73,6 +73,7 @@ impl Edge {
         tls: TlsMaterial,
         clock: Clock,
         limits: EdgeLimits,
+        password_threads: usize,
     ) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             hub,
@@ -81,7 +82,7 @@ impl Edge {
             clock,
             limits,
             admission: Admission::new(limits.connections_max, limits.newcomers_per_address_max),
-            passwords: Passwords::start(limits.password_threads, limits.passwords_waiting_max)?,
+            passwords: Passwords::start(password_threads, limits.passwords_waiting_max)?,
             stanzas: Stanzas::new(),
         }))
     }

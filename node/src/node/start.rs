@@ -23,8 +23,8 @@ use crate::{
     clock::{Clock, SystemRandom},
     config::Config,
     data,
-    edge::{Begins, Edge, EdgeLimits, Hub, Listeners},
-    shard::{Inboxes, ShardLimits, Shards, Statuses},
+    edge::{Begins, Edge, Hub, Listeners},
+    shard::{Inboxes, Shards, Statuses},
     tls::TlsMaterial,
 };
 
@@ -47,12 +47,12 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     let unknown_users = UnknownUsers::new(&secret(config.data())?, &[]);
 
     let cores = available_parallelism().map_or(1, usize::from);
-    let shard_threads = Threads::start("shard", cores)?;
-    let edge_threads = Threads::start("edge", cores)?;
+    let shard_threads = Threads::start("shard", config.core.threads.map_or(cores, usize::from))?;
+    let edge_threads = Threads::start("edge", config.edge.threads.map_or(cores, usize::from))?;
     let clock = Clock::start();
     let options = config.limits.group_options();
     let shards = options.shards;
-    let limits = ShardLimits::default();
+    let limits = config.limits.inbox_limits();
     let inboxes = Arc::new(Inboxes::new(shards, &limits));
     let statuses = Arc::new(Statuses::new(shards));
     let node = NodeId(store.node_id().0);
@@ -83,7 +83,12 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
         confirm_receipt: false,
         limits: config.limits.edge_limits(),
     };
-    let edge = Edge::new(Arc::clone(&hub), edge_config, tls, clock, edge_limits(&config))
+    let edge_limits = config.limits.connection_limits(connections_max(&config));
+    tracing::info!(
+        connections_max = edge_limits.connections_max,
+        "as many connections are taken"
+    );
+    let edge = Edge::new(Arc::clone(&hub), edge_config, tls, clock, edge_limits, cores)
         .map_err(|error| failed("threads for passwords cannot be started", &error))?;
     edge_threads.handle()?.spawn(Arc::clone(&edge).ticks());
 
@@ -157,24 +162,12 @@ fn secret(data: &Path) -> Result<Vec<u8>, StartError> {
     }
 }
 
-fn edge_limits(config: &Config) -> EdgeLimits {
+/// How many connections the process could have.
+fn connections_max(config: &Config) -> usize {
     let files = files_max();
-    let others = OTHER_FILES
-        + usize::try_from(config.limits.storage.open_files_max).unwrap_or(usize::MAX)
-        + usize::from(config.limits.admin_connections_max);
-    let connections_max = files.saturating_sub(others).max(1);
-    tracing::info!(
-        files,
-        connections_max,
-        "as many files may be open, and as many connections"
-    );
-    EdgeLimits {
-        connections_max,
-        newcomers_per_address_max: 4096,
-        negotiation_timeout: Duration::from_secs(30),
-        password_threads: available_parallelism().map_or(1, usize::from),
-        passwords_waiting_max: 256,
-    }
+    let store = usize::try_from(config.limits.storage.open_files_max).unwrap_or(usize::MAX);
+    let others = OTHER_FILES + usize::from(config.limits.admin_connections_max);
+    files.saturating_sub(store.saturating_add(others)).max(1)
 }
 
 /// How many files the process may have open; the soft limit is raised as far as that is allowed.

@@ -25,7 +25,7 @@ pub(crate) struct ShardLimits {
     /// Bytes of their stanzas. Full: connections whose messages go there are not read.
     pub(crate) inbox_bytes_max: usize,
     /// Bytes of batches that are evaluated and not proposed. Full: the shard takes no traffic.
-    pub(crate) waiting_bytes_max: usize,
+    pub(crate) unproposed_bytes_max: usize,
     /// Bytes of batches that are put into one entry, if there are several.
     pub(crate) entry_bytes_target: usize,
     /// Entries of one shard proposed and not committed. Full: batches wait, and become one entry.
@@ -41,7 +41,7 @@ impl Default for ShardLimits {
         Self {
             inbox_messages_max: 4096,
             inbox_bytes_max: 4 << 20,
-            waiting_bytes_max: 1 << 20,
+            unproposed_bytes_max: 1 << 20,
             entry_bytes_target: 256 << 10,
             entries_in_flight_max: 4,
             entities_active_max: 256,

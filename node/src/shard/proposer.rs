@@ -75,7 +75,7 @@ impl Proposer {
 
     /// Whether more may be evaluated that writes.
     pub(super) fn has_room(&self) -> bool {
-        !self.failed && self.refused.is_none() && self.waiting_bytes < self.limits.waiting_bytes_max
+        !self.failed && self.refused.is_none() && self.waiting_bytes < self.limits.unproposed_bytes_max
     }
 
     /// Proposes what is pending, as far as entries may be in flight.
