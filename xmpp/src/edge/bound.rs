@@ -245,7 +245,7 @@ impl Bound {
     ) -> Result<(), End> {
         match message {
             ToEdge::Accepted(_) => {
-                self.note_accepted(&message);
+                self.note(&message);
                 self.answer_request(false, io);
             }
             ToEdge::Deliver { delivery, .. } => self.deliver(delivery, io),
@@ -259,15 +259,30 @@ impl Bound {
         Ok(())
     }
 
+    /// The shard has accepted frames, if that is what it says.
+    pub(super) fn note(&mut self, message: &ToEdge) {
+        if let ToEdge::Accepted(accepted) = message {
+            accepted.iter().for_each(|(_, up_to)| self.note_accepted(*up_to));
+        }
+    }
+
     /// The shard has accepted frames.
-    pub(super) fn note_accepted(&mut self, message: &ToEdge) {
-        let ToEdge::Accepted(accepted) = message else { return };
-        for (_, up_to) in accepted {
-            while self.accepted < *up_to {
-                let Some(kept) = self.frames.pop_front() else { break };
-                self.frames_bytes -= kept.stanza.size();
-                self.accepted += 1;
-            }
+    pub(super) fn accepted(&mut self, up_to: u64, io: &mut Io<'_>) {
+        self.note_accepted(up_to);
+        self.answer_request(false, io);
+    }
+
+    /// Whether the device waits for frames to be accepted.
+    pub(super) fn awaits_acceptance(&self, limits: &EdgeLimits) -> bool {
+        !self.wants_frames(limits) || self.managed.as_ref().is_some_and(|managed| managed.asked.is_some())
+    }
+
+    /// The shard has accepted frames.
+    pub(super) fn note_accepted(&mut self, up_to: u64) {
+        while self.accepted < up_to {
+            let Some(kept) = self.frames.pop_front() else { break };
+            self.frames_bytes -= kept.stanza.size();
+            self.accepted += 1;
         }
         if self.frames.is_empty() && self.enabling.is_none() {
             self.waits_since = None;

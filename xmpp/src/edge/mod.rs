@@ -267,6 +267,35 @@ impl Connection {
         }
     }
 
+    /// The edge goes away: the stream ends with `error`, and the session may be resumed elsewhere, or here later.
+    pub fn shut_down(&mut self, error: StreamError, io: &mut Io<'_>) {
+        if let State::Bound(_) = &self.state {
+            self.say_end(Some(&error), io);
+            io.out.push(Output::Close);
+            self.closed(io);
+        } else {
+            self.fail(error, io);
+        }
+    }
+
+    /// As [`ToEdge::Accepted`], for this connection alone.
+    pub fn accepted(&mut self, up_to: u64, io: &mut Io<'_>) {
+        match &mut self.state {
+            State::Bound(bound) => bound.accepted(up_to, io),
+            State::Detaching { bound, .. } => bound.note_accepted(up_to),
+            State::Negotiating(_) | State::Leaving(_) | State::Over => {}
+        }
+    }
+
+    /// Whether [`Self::accepted`] matters at once: the window is full, or the device asked. Otherwise it may come with whatever
+    /// comes next.
+    pub fn awaits_acceptance(&self) -> bool {
+        match &self.state {
+            State::Bound(bound) => bound.awaits_acceptance(&self.config.limits),
+            _ => false,
+        }
+    }
+
     /// A shard says something to this connection; its term is the newest there is.
     pub fn from_shard(&mut self, message: ToEdge, io: &mut Io<'_>) {
         match (&mut self.state, message) {
@@ -286,7 +315,7 @@ impl Connection {
             (State::Detaching { .. }, ToEdge::Detached { .. } | ToEdge::Close { .. }) => {
                 self.forget(io);
             }
-            (State::Detaching { bound, .. }, message) => bound.note_accepted(&message),
+            (State::Detaching { bound, .. }, message) => bound.note(&message),
             (State::Over, _) => {}
         }
     }
