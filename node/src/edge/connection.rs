@@ -56,6 +56,8 @@ pub(super) struct Task {
     /// When the socket is closed whatever the device does.
     closing: Option<Duration>,
     shut_down: bool,
+    /// What the socket has taken is not yet in the hands of the operating system.
+    unflushed: bool,
     /// TLS begins when everything is written.
     upgrades: bool,
     /// Its shard has no room for more.
@@ -145,6 +147,7 @@ impl Task {
             })),
             closing: None,
             shut_down: false,
+            unflushed: false,
             upgrades: false,
             held: false,
             ticking: false,
@@ -181,8 +184,7 @@ impl Task {
 
     fn messages(&mut self, taken: Taken, scratch: &mut Scratch) {
         if taken.accepted > 0 {
-            let accepted = ToEdge::Accepted(vec![(self.port.conn(), taken.accepted)]);
-            self.step(scratch, |connection, io| connection.from_shard(accepted, io));
+            self.step(scratch, |connection, io| connection.accepted(taken.accepted, io));
         }
         for message in taken.messages {
             self.message(message, scratch);
@@ -227,7 +229,7 @@ impl Task {
             ToConnection::Password(verdict) => {
                 self.step(scratch, |connection, io| connection.password_verified(verdict, io));
             }
-            ToConnection::End(error) => self.step(scratch, |connection, io| connection.fail(error, io)),
+            ToConnection::End(error) => self.step(scratch, |connection, io| connection.shut_down(error, io)),
         }
     }
 
@@ -399,16 +401,17 @@ impl Task {
                 Poll::Pending => break,
             }
         }
-        // Under TLS what was written may still be here.
-        let flushed = matches!(self.socket.poll_flush(context), Poll::Ready(Ok(())));
         if broken {
             return self.gone(scratch);
         }
         if written > 0 {
             scratch.bytes.drain(..written);
             self.taken += written as u64;
+            self.unflushed = true;
         }
-        if written > 0 && flushed {
+        // Under TLS what was written may still be here.
+        if self.unflushed && matches!(self.socket.poll_flush(context), Poll::Ready(Ok(()))) {
+            self.unflushed = false;
             let taken = self.taken;
             self.step(scratch, |connection, io| connection.written(taken, io));
         }
@@ -472,7 +475,7 @@ impl Task {
             self.ticking = true;
             self.edge.hub.tick_later(&self.port);
         }
-        if self.port.wants_accepted() {
+        if self.connection.awaits_acceptance() && self.port.wants_accepted() {
             context.waker().wake_by_ref();
         }
         Poll::Pending

@@ -46,7 +46,7 @@ pub(crate) enum ToConnection {
     HasRoom,
     /// A password has been verified.
     Password(PasswordVerdict),
-    /// The stream is to end.
+    /// The node goes away.
     End(StreamError),
 }
 

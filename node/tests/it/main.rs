@@ -12,5 +12,6 @@ mod full_disk;
 mod interop;
 mod kill;
 mod process;
+mod proxy;
 mod readme;
 mod sessions;
