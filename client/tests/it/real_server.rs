@@ -1,7 +1,7 @@
 //! The SDK against a server that somebody else wrote. Run by hand:
 //!
 //! ```text
-//! python3 loadtest/compare/ejabberd.py 2 sha512        # keeps running; prints its ports
+//! python3 loadtest/compare/servers.py 2 sha512        # keeps running; prints its ports
 //! cargo test -p heronry-client --test it -- --ignored  # accounts u0 and u1, passwords p0 and p1, ports 15222 and 15223
 //! ```
 
