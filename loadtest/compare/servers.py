@@ -1,9 +1,10 @@
 """Servers as processes of our own: own directories, loopback ports, pinned, stopped by pid.
 
-`python3 servers.py [ACCOUNTS] [sha|sha256|sha512]` starts an ejabberd, makes accounts u0... with passwords p0...,
-prints its ports and pid, and stops it when its standard input ends.
+As a script it starts one, makes accounts u0... with passwords p0..., prints its ports and pid, and stops it when its standard
+input ends.
 """
 
+import argparse
 import base64
 import hashlib
 import hmac
@@ -215,9 +216,25 @@ def make_certificate(directory):
     both.write_text(certificate.read_text() + key.read_text())
 
 
-if __name__ == "__main__":
-    with Ejabberd(scram_hash=sys.argv[2] if len(sys.argv) > 2 else "sha") as server:
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("server", choices=["ejabberd", "heronry"])
+    parser.add_argument("--accounts", type=int, default=10)
+    parser.add_argument("--port", type=int, default=15222, help="the next one is for direct TLS, the one after for HTTP")
+    parser.add_argument("--cpu", type=int, help="pin to this processor")
+    parser.add_argument("--scram-hash", default="sha", choices=["sha", "sha256", "sha512"], help="ejabberd's")
+    parser.add_argument("--heronry", default=HERE.parents[1] / "target/release/heronry", help="the binary")
+    options = parser.parse_args()
+    if options.server == "ejabberd":
+        server = Ejabberd(options.port, options.cpu, options.scram_hash)
+    else:
+        server = Heronry(options.heronry, options.port, options.cpu)
+    with server:
         server.start()
-        server.create_accounts(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+        server.create_accounts(options.accounts)
         print(f"port {server.port} tls {server.port_tls} pid {server.pid}", flush=True)
         sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

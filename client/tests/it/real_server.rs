@@ -1,12 +1,15 @@
-//! The SDK against a server that somebody else wrote. Run by hand:
+//! The SDK against a real server, by default at 127.0.0.1:15222 with accounts u0 and u1, passwords p0 and p1. Run by hand:
 //!
 //! ```text
-//! python3 loadtest/compare/servers.py 2 sha512        # keeps running; prints its ports
-//! cargo test -p heronry-client --test it -- --ignored  # accounts u0 and u1, passwords p0 and p1, ports 15222 and 15223
+//! python3 loadtest/compare/servers.py ejabberd --scram-hash sha512      # keeps running
+//! cargo test -p heronry-client --test it -- --ignored
 //! ```
+//!
+//! `HERONRY_CLIENT_TEST_PORT` is the port in the clear, direct TLS is at the next one; `HERONRY_CLIENT_TEST_BINDING` switches
+//! channel binding on, of which ejabberd 23.01 knows `tls-unique` alone.
 
 use std::{
-    io,
+    env, io,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -24,16 +27,22 @@ use tokio::{
 
 use crate::{ids, next};
 
-const PLAIN: &str = "127.0.0.1:15222";
-const TLS: &str = "127.0.0.1:15223";
+fn plain() -> SocketAddr {
+    let port = env::var("HERONRY_CLIENT_TEST_PORT").map_or(15222, |port| port.parse().expect("a port"));
+    ([127, 0, 0, 1], port).into()
+}
+
+fn tls() -> SocketAddr {
+    let plain = plain();
+    (plain.ip(), plain.port() + 1).into()
+}
 
 fn options(user: u32, server: SocketAddr, tls: Tls) -> Options {
     let account = BareJid::parse(&format!("u{user}@localhost")).expect("account");
     Options::new(account, Password::new(&format!("p{user}")).expect("password"))
         .server(Server::Address(server))
         .tls(tls)
-        // ejabberd 23.01 knows tls-unique alone.
-        .channel_binding(false)
+        .channel_binding(env::var_os("HERONRY_CLIENT_TEST_BINDING").is_some())
 }
 
 type Relay = JoinHandle<io::Result<(u64, u64)>>;
@@ -45,7 +54,7 @@ struct Cable {
 }
 
 impl Cable {
-    async fn to(server: &'static str) -> Self {
+    async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
         let connections: Arc<Mutex<Vec<Relay>>> = Arc::default();
@@ -88,11 +97,10 @@ async fn presence(client: &Client) {
 #[ignore = "needs a server: see the head of the file"]
 async fn every_way_in_leads_to_a_conversation() {
     for (address, tls) in [
-        (PLAIN, Tls::None),
-        (PLAIN, Tls::StartTls(Trust::dangerous_accept_any())),
-        (TLS, Tls::Direct(Trust::dangerous_accept_any())),
+        (plain(), Tls::None),
+        (plain(), Tls::StartTls(Trust::dangerous_accept_any())),
+        (tls(), Tls::Direct(Trust::dangerous_accept_any())),
     ] {
-        let address = address.parse().expect("address");
         let (juliet, _juliet_events) = Client::connect(options(0, address, tls.clone())).await.expect("in");
         let (romeo, mut romeo_events) = Client::connect(options(1, address, tls)).await.expect("in");
         juliet
@@ -127,10 +135,10 @@ async fn every_way_in_leads_to_a_conversation() {
 #[tokio::test]
 #[ignore = "needs a server: see the head of the file"]
 async fn a_cut_cable_loses_nothing_in_either_direction() {
-    let cable = Cable::to(PLAIN).await;
+    let cable = Cable::to(plain()).await;
     let starttls = Tls::StartTls(Trust::dangerous_accept_any());
     let (juliet, mut juliet_events) = Client::connect(options(0, cable.address, starttls)).await.expect("in");
-    let direct = options(1, PLAIN.parse().expect("address"), Tls::None);
+    let direct = options(1, plain(), Tls::None);
     let (romeo, mut romeo_events) = Client::connect(direct).await.expect("in");
     presence(&juliet).await;
     presence(&romeo).await;
@@ -161,7 +169,7 @@ async fn a_cut_cable_loses_nothing_in_either_direction() {
 #[tokio::test]
 #[ignore = "needs a server: see the head of the file"]
 async fn a_session_the_server_has_ended_gives_back_what_is_open() {
-    let cable = Cable::to(PLAIN).await;
+    let cable = Cable::to(plain()).await;
     let options = options(0, cable.address, Tls::None)
         .resource("same")
         .ping(Duration::from_secs(600), Duration::from_secs(600));
@@ -182,7 +190,7 @@ async fn a_session_the_server_has_ended_gives_back_what_is_open() {
 async fn a_wrong_password_is_not_let_in() {
     let account = BareJid::parse("u0@localhost").expect("account");
     let options = Options::new(account, Password::new("wrong").expect("password"))
-        .server(Server::Address(PLAIN.parse().expect("address")))
+        .server(Server::Address(plain()))
         .tls(Tls::None);
     assert!(matches!(
         Client::connect(options).await,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -137,6 +137,9 @@ async fn watch(options: &LoginOptions, tally: &Tally) -> anyhow::Result<Report<L
     let after = sample()?;
     let verdict = watch.end()?;
     let logins = tally.logins.get() - logins_before;
+    if logins == 0 {
+        bail!("not one login in {:?}", options.duration);
+    }
     let server = before
         .zip(after)
         .map(|(before, after)| ServerUse::between(before, after, verdict.wall_seconds));
