@@ -8,6 +8,7 @@
 //! - [`edge`]: one connection of a device, from its first byte to its last;
 //! - [`shard`]: accounts and sessions, evaluated in one place and one order;
 //! - [`link`]: what edges and shards say to each other; [`rows`]: the port to what is durable;
+//! - `testkit` (a feature): a whole cluster in one thread under virtual time;
 //! - [`feature`], [`im`], [`xep`]: what the broker does with a stanza, an extension per folder.
 
 pub mod edge;
@@ -22,5 +23,7 @@ mod session;
 pub mod shard;
 pub mod stanza;
 pub mod stream;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub mod xep;
 pub mod xml;

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use crate::jid::{BareJid, FullJid};
+use crate::rows::Timestamp;
 use crate::sasl::{Credentials, ScramHash};
 use crate::stanza::{Stanza, StanzaError};
 use crate::stream::StreamError;
@@ -227,6 +228,8 @@ pub struct Attachment {
     pub released: u64,
     /// XEP-0198: what the device had acknowledged at `released`.
     pub acknowledged: u32,
+    /// What the device has been sent lately, of each sender the last frame: rows of it that are left are done with.
+    pub seen: Vec<Origin>,
     /// The deliveries after `released`, without those dropped as repeats.
     pub unreleased: Vec<Delivery>,
     /// The device's last presence without a `to`, while it is available (RFC 6121 §4.2).
@@ -240,6 +243,8 @@ pub struct Delivery {
     pub seq: u64,
     /// What it stems from.
     pub origin: Origin,
+    /// When it was accepted, in its shard's time; no two stanzas of a shard share one.
+    pub at: Timestamp,
     /// The stanza.
     pub stanza: Arc<Stanza>,
 }

@@ -162,6 +162,10 @@ pub struct Shard {
     #[serde(with = "units::duration")]
     #[schemars(with = "units::Time")]
     pub attach_timeout: Duration,
+    /// How long a session whose connection has not heard of it yet waits for that connection to ask again.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub asking_timeout: Duration,
     /// How long the answer to a stanza that wrote something is kept, for an edge that sends it again.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::Time")]
@@ -289,6 +293,7 @@ impl Limits {
             forwards_max: count(shard.forwards_max),
             forward_timeout: shard.forward_timeout,
             attach_timeout: shard.attach_timeout,
+            asking_timeout: shard.asking_timeout,
             executed_keep: shard.executed_keep,
             drain_rows: count(shard.drain_rows),
         }
@@ -447,6 +452,7 @@ impl Default for Shard {
             forwards_max: number(limits.forwards_max),
             forward_timeout: limits.forward_timeout,
             attach_timeout: limits.attach_timeout,
+            asking_timeout: limits.asking_timeout,
             executed_keep: limits.executed_keep,
             drain_rows: number(limits.drain_rows),
             inbox_messages_max: number(inbox.inbox_messages_max),

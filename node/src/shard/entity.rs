@@ -67,6 +67,7 @@ impl Entities {
             return self.give(Control::Page {
                 term,
                 session: read.session,
+                ticket: read.ticket,
                 rows,
             });
         };
@@ -157,12 +158,17 @@ impl Actor for Entity {
 
     async fn handle(&self, _: ActorRef<Page>, page: Page, (): &mut ()) -> Result<(), ActorProcessingErr> {
         let Page { term, read } = page;
-        let (session, rows) = (read.session, self.rows.clone());
+        let (session, ticket, rows) = (read.session, read.ticket, self.rows.clone());
         // The disk may be slow, and the threads of shards must not wait for it.
         let scan = tokio::task::spawn_blocking(move || rows.scan(&read.prefix, &read.from, read.limit));
         let rows = scan.await.unwrap_or_else(|error| Err(RowsError(error.to_string())));
         if let Some(inbox) = self.inboxes.of(self.shard) {
-            inbox.control(Control::Page { term, session, rows });
+            inbox.control(Control::Page {
+                term,
+                session,
+                ticket,
+                rows,
+            });
         }
         Ok(())
     }

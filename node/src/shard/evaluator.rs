@@ -157,10 +157,17 @@ impl Evaluator {
                     }
                 }
             }
-            Control::Page { term, session, rows } => {
+            Control::Page {
+                term,
+                session,
+                ticket,
+                rows,
+            } => {
                 self.entities.page_read(session);
                 match rows {
-                    Ok(rows) if term == self.shard.term() => self.step(|shard, io| shard.page(session, rows, io)),
+                    Ok(rows) if term == self.shard.term() => {
+                        self.step(|shard, io| shard.page(session, ticket, rows, io));
+                    }
                     Ok(_) => {}
                     Err(error) => self.unreadable(&error),
                 }

@@ -89,6 +89,8 @@ pub(crate) enum Control {
         term: Term,
         /// For which session.
         session: SessionId,
+        /// For which of its reads.
+        ticket: u64,
         /// The rows.
         rows: Result<Vec<(Key, Value)>, RowsError>,
     },

@@ -427,6 +427,7 @@ impl Bound {
             received: self.outgoing.received(),
             released: self.outgoing.released(),
             acknowledged: self.outgoing.acknowledged(),
+            seen: self.repeats.as_ref().map(|repeats| repeats.seen()).unwrap_or_default(),
             unreleased: self.outgoing.unreleased(),
             presence: self.presence.clone(),
         }

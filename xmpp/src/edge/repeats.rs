@@ -54,6 +54,19 @@ impl Repeats {
         }
     }
 
+    /// What is remembered, for whoever evaluates the session next: of each sender the last frame.
+    pub(super) fn seen(&self) -> Vec<Origin> {
+        let senders = self.before.senders.iter().chain(&self.now.senders);
+        let frames = senders.map(|(session, frame)| Origin::Frame {
+            session: *session,
+            frame: *frame,
+        });
+        frames
+            .chain(self.before.odd.iter().copied())
+            .chain(self.now.odd.iter().copied())
+            .collect()
+    }
+
     /// Whether nothing is remembered that still matters.
     pub(super) fn is_stale(&self, elapsed: Duration) -> bool {
         elapsed.saturating_sub(self.began) > REMEMBER * 2

@@ -67,6 +67,9 @@ impl Rows for View<'_> {
     }
 
     fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, RowsError> {
+        if self.overlay.rows.is_empty() {
+            return self.applied.scan(prefix, from, limit);
+        }
         let start = Key::copy_from_slice(prefix.max(from));
         let pending: BTreeMap<&Key, &Option<Value>> = self
             .overlay

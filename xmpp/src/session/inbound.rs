@@ -14,6 +14,8 @@ pub(crate) struct Inbound {
     done: u64,
     /// The edge has heard of acceptance up to here.
     pub(crate) settled: u64,
+    /// Frames up to here came on a former socket: they may have been evaluated already.
+    evaluated: u64,
 }
 
 /// What a frame's number says.
@@ -35,7 +37,29 @@ impl Inbound {
             last: accepted,
             done: 0,
             settled: accepted,
+            evaluated: accepted,
         }
+    }
+
+    /// A session of a former leader, which may have evaluated as many more as a stream may have open.
+    pub(crate) fn inherited(accepted: u64) -> Self {
+        Self {
+            evaluated: accepted + FRAMES_MAX,
+            ..Self::after(accepted)
+        }
+    }
+
+    /// The same session on another socket: its device sends again what was not accepted.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            evaluated: self.last.max(self.evaluated),
+            ..Self::after(self.accepted)
+        }
+    }
+
+    /// Whether the frame may have been evaluated before.
+    pub(crate) fn is_repeat(&self, frame: u64) -> bool {
+        frame <= self.evaluated
     }
 
     pub(crate) fn accepted(&self) -> u64 {

@@ -7,14 +7,15 @@ mod inbound;
 mod outbound;
 mod row;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 pub(crate) use inbound::{Inbound, Numbered};
-pub(crate) use outbound::{Outbound, Queued, Receipt};
+pub(crate) use outbound::{Item, Outbound, Queued, Receipt};
 pub(crate) use row::{ManagedRow, QueueRow, SessionRow, WAITING, queue_key, queue_prefix, session_key};
 
 use crate::jid::FullJid;
-use crate::link::{Conn, EdgeId, SessionId};
+use crate::link::{Conn, EdgeId, Origin, SessionId};
 use crate::rows::Key;
 use crate::stanza::Stanza;
 
@@ -33,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) priority: Option<i8>,
     /// The last presence without a `to`, while available.
     pub(crate) presence: Option<Arc<Stanza>>,
+    /// What a former leader gave the device, as its edge says.
+    pub(crate) seen: Option<Box<Seen>>,
     /// Set while stanzas for this session are rows first: it is detached, or its queue is being drained.
     pub(crate) drain: Option<Box<Drain>>,
 }
@@ -46,12 +49,16 @@ pub(crate) struct Drain {
     pub(crate) stage: Stage,
     /// The last row read of that stage.
     pub(crate) read: Option<Key>,
-    /// A page of rows has been asked for.
-    pub(crate) reading: bool,
-    /// Rows were written after that page was asked for.
+    /// A page of rows has been asked for, with this ticket.
+    pub(crate) reading: Option<u64>,
+    /// Rows were committed after that page was asked for.
     pub(crate) written: bool,
-    /// The account's store shall be read (again) when this is done.
+    /// Rows of the queue that are evaluated and not committed.
+    pub(crate) uncommitted: usize,
+    /// The account's store shall be read.
     pub(crate) stored: bool,
+    /// What is in the store is not all committed: it shall be read when it is.
+    pub(crate) stored_soon: usize,
     /// Bytes of the rows written to the queue.
     pub(crate) queued_bytes: usize,
 }
@@ -66,6 +73,40 @@ pub(crate) enum Stage {
     Stored,
     /// What came for the session while it could not take it.
     Waiting,
+}
+
+/// Origins of stanzas that have come to the device's edge.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Of each sender the last frame: they come in order.
+    senders: HashMap<SessionId, u64>,
+    odd: HashSet<Origin>,
+}
+
+impl Seen {
+    pub(crate) fn new(origins: Vec<Origin>) -> Option<Box<Self>> {
+        let mut seen = Self::default();
+        for origin in origins {
+            match origin {
+                Origin::Frame { session, frame } => {
+                    let last = seen.senders.entry(session).or_default();
+                    *last = frame.max(*last);
+                }
+                odd => {
+                    seen.odd.insert(odd);
+                }
+            }
+        }
+        let any = !seen.senders.is_empty() || !seen.odd.is_empty();
+        any.then(|| Box::new(seen))
+    }
+
+    pub(crate) fn contains(&self, origin: Origin) -> bool {
+        match origin {
+            Origin::Frame { session, frame } => self.senders.get(&session).is_some_and(|last| frame <= *last),
+            odd => self.odd.contains(&odd),
+        }
+    }
 }
 
 impl Session {
@@ -102,7 +143,7 @@ impl Session {
             last: self.outbound.last(),
             released: self.outbound.released(),
             acknowledged: self.outbound.acknowledged(),
-            priority: self.priority.map(i32::from),
+            presence: self.presence.as_ref().map(|presence| presence.encode()),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::link::{Delivery, Origin, SessionId, ShardId};
-use crate::rows::Key;
+use crate::rows::{Key, Timestamp};
 use crate::stanza::Stanza;
 
 /// What was given to the edge and not yet released.
@@ -18,6 +18,27 @@ pub(crate) struct Outbound {
     acknowledged: u32,
     bytes: usize,
     queue: VecDeque<Queued>,
+}
+
+/// A stanza for a session.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) origin: Origin,
+    /// When it was accepted: no two stanzas of a shard share one.
+    pub(crate) at: Timestamp,
+    pub(crate) stanza: Arc<Stanza>,
+}
+
+impl Item {
+    /// What is under way.
+    pub(crate) fn of(delivery: &Delivery) -> Self {
+        let Delivery { origin, at, stanza, .. } = delivery;
+        Self {
+            origin: *origin,
+            at: *at,
+            stanza: Arc::clone(stanza),
+        }
+    }
 }
 
 /// A delivery under way.
@@ -80,18 +101,14 @@ impl Outbound {
     }
 
     /// Numbers a stanza and keeps it until it is released.
-    pub(crate) fn push(
-        &mut self,
-        origin: Origin,
-        stanza: Arc<Stanza>,
-        row: Option<Key>,
-        receipt: Option<Receipt>,
-    ) -> Delivery {
+    pub(crate) fn push(&mut self, item: Item, row: Option<Key>, receipt: Option<Receipt>) -> Delivery {
         self.last += 1;
+        let Item { origin, at, stanza } = item;
         self.bytes += stanza.size();
         let delivery = Delivery {
             seq: self.last,
             origin,
+            at,
             stanza,
         };
         self.queue.push_back(Queued {

@@ -7,6 +7,8 @@ use crate::link::{Origin, SessionId};
 use crate::rows::{Key, Table, account_key};
 use crate::stanza::Stanza;
 
+use super::Item;
+
 /// That a session exists, and where. Written at bind, enable, detach and resume; removed at unbind.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct SessionRow {
@@ -32,8 +34,9 @@ pub(crate) struct SessionRow {
     pub(crate) released: u64,
     #[prost(uint32, tag = "10")]
     pub(crate) acknowledged: u32,
-    #[prost(sint32, optional, tag = "11")]
-    pub(crate) priority: Option<i32>,
+    /// The last presence without a `to`, while available, as of the last detach: [`Stanza::encode`].
+    #[prost(bytes = "bytes", optional, tag = "11")]
+    pub(crate) presence: Option<Bytes>,
 }
 
 /// XEP-0198 as agreed.
@@ -76,15 +79,15 @@ pub(crate) struct QueueRow {
 }
 
 impl QueueRow {
-    pub(crate) fn new(stanza: &Stanza, origin: Origin, at: u64, counted: bool) -> Self {
-        let (origin_session, origin_frame) = match origin {
+    pub(crate) fn new(item: &Item, counted: bool) -> Self {
+        let (origin_session, origin_frame) = match item.origin {
             Origin::Frame { session, frame } => (session.to_bytes().to_vec(), frame),
             Origin::Answer { frame } => (Vec::new(), frame),
             Origin::Stored { .. } | Origin::None => (Vec::new(), 0),
         };
         Self {
-            stanza: stanza.encode(),
-            at,
+            stanza: item.stanza.encode(),
+            at: item.at.0,
             counted,
             origin_session,
             origin_frame,
@@ -96,11 +99,11 @@ impl QueueRow {
         Stanza::decode(self.stanza.clone()).ok()
     }
 
-    /// What the edge knows the stanza by; `order` is that of the row's key.
-    pub(crate) fn origin(&self, order: u64) -> Origin {
+    /// What the edge knows the stanza by.
+    pub(crate) fn origin(&self) -> Origin {
         match (SessionId::from_bytes(&self.origin_session), self.origin_frame) {
             (Some(session), frame) => Origin::Frame { session, frame },
-            (None, 0) => Origin::Stored { stamp: order },
+            (None, 0) => Origin::Stored { stamp: self.at },
             (None, frame) => Origin::Answer { frame },
         }
     }

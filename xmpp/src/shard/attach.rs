@@ -2,6 +2,7 @@
 //! or counts as dead. Until then nothing is evaluated, so nobody is told that a device is gone that is not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
@@ -11,8 +12,9 @@ use super::{Effect, Io, Output, Role, Shard, Turn};
 use crate::im::presence;
 use crate::jid::{BareJid, FullJid};
 use crate::link::{Attachment, Conn, EdgeId, NodeId, SessionId, Term, ToEdge};
-use crate::rows::{Key, Rows, RowsError, Table, View};
-use crate::session::{Drain, Inbound, Outbound, Session, SessionRow};
+use crate::rows::{Key, Rows, RowsError, Table};
+use crate::session::{Drain, Inbound, Outbound, Seen, Session, SessionRow};
+use crate::stanza::Stanza;
 
 /// How many rows are read at a time when a term begins.
 const PAGE: usize = 1024;
@@ -71,14 +73,13 @@ impl Shard {
     /// Starts over in `term`.
     pub(super) fn begin(&mut self, term: Term, io: &mut Io<'_>) -> Result<(), RowsError> {
         self.follow();
-        let view = self.overlay.over(io.rows);
         let mut rows = BTreeMap::new();
         let mut queued = BTreeSet::new();
         for slot in self.config.map.slots_of(self.id) {
-            for_each_session(&view, slot, |session, found| {
+            for_each_session(io.rows, slot, |session, found| {
                 rows.insert(session, found);
             })?;
-            for_each_queue(&view, slot, |session| {
+            for_each_queue(io.rows, slot, |session| {
                 queued.insert(session);
             })?;
         }
@@ -168,12 +169,16 @@ impl Shard {
         );
         self.role = Role::Leading;
         let mut lost = Vec::new();
-        for (id, found) in rows {
-            let keep = found.row.detached_until != 0 || asking.contains(&(found.edge(), found.conn()));
+        let grace = io.now.0 + u64::try_from(self.config.limits.asking_timeout.as_micros()).unwrap_or(u64::MAX / 2);
+        for (id, mut found) in rows {
+            let asking = found.row.detached_until == 0 && asking.contains(&(found.edge(), found.conn()));
+            if asking {
+                // Its connection does not know of it yet: until it asks again, nothing can be delivered there.
+                found.row.detached_until = grace;
+            }
             let place = self.sessions.insert(unattached(id, found));
             match self.sessions.get(place).and_then(Session::detached_until) {
                 Some(until) => self.sessions.ends_at(place, until),
-                None if keep => {}
                 None => lost.push(place),
             }
         }
@@ -234,11 +239,12 @@ fn attached(edge: EdgeId, attachment: Attachment, row: SessionRow, queued: bool)
         full: attachment.full,
         edge,
         conn: attachment.conn,
-        inbound: Inbound::after(attachment.accepted),
+        inbound: Inbound::inherited(attachment.accepted),
         outbound,
         managed: row.managed.map(Box::new),
         priority: attachment.presence.as_deref().map(presence::priority),
         presence: attachment.presence,
+        seen: Seen::new(attachment.seen),
         drain: queued.then(Box::<Drain>::default),
     }
 }
@@ -249,16 +255,23 @@ fn unattached(id: SessionId, found: Found) -> Session {
     let Found { full, row } = found;
     let base = row.managed.as_ref().map_or(0, |managed| managed.delivery_base);
     let detached = (row.detached_until != 0).then_some(row.detached_until);
+    let presence = row
+        .presence
+        .and_then(|presence| Stanza::decode(presence).ok())
+        .map(Arc::new);
+    let mut outbound = Outbound::after(row.released, base, row.acknowledged);
+    outbound.resume_after(row.last);
     Session {
         id,
         full,
         edge,
         conn,
-        inbound: Inbound::after(row.accepted),
-        outbound: Outbound::after(row.last, base, row.acknowledged),
+        inbound: Inbound::inherited(row.accepted),
+        outbound,
         managed: row.managed.map(Box::new),
-        priority: row.priority.and_then(|priority| i8::try_from(priority).ok()),
-        presence: None,
+        priority: presence.as_deref().map(presence::priority),
+        presence,
+        seen: None,
         drain: Some(Box::new(Drain {
             detached_until: detached,
             ..Drain::default()
@@ -266,11 +279,11 @@ fn unattached(id: SessionId, found: Found) -> Session {
     }
 }
 
-fn for_each_session(view: &View<'_>, slot: u16, mut each: impl FnMut(SessionId, Found)) -> Result<(), RowsError> {
+fn for_each_session(rows: &dyn Rows, slot: u16, mut each: impl FnMut(SessionId, Found)) -> Result<(), RowsError> {
     let prefix = table_prefix(slot, Table::Session);
     let mut from = prefix.clone();
     loop {
-        let page = view.scan(&prefix, &from, PAGE)?;
+        let page = rows.scan(&prefix, &from, PAGE)?;
         for (key, value) in &page {
             let (account, id) = split_session_key(key).ok_or_else(|| broken(key))?;
             let row = SessionRow::decode(value.as_ref()).map_err(|_| broken(key))?;
@@ -288,10 +301,10 @@ fn for_each_session(view: &View<'_>, slot: u16, mut each: impl FnMut(SessionId, 
 }
 
 /// Names each session that has rows in its queue, reading one row of each.
-fn for_each_queue(view: &View<'_>, slot: u16, mut each: impl FnMut(SessionId)) -> Result<(), RowsError> {
+fn for_each_queue(rows: &dyn Rows, slot: u16, mut each: impl FnMut(SessionId)) -> Result<(), RowsError> {
     let prefix = table_prefix(slot, Table::Queue);
     let mut from = prefix.clone();
-    while let Some((key, _)) = view.scan(&prefix, &from, 1)?.pop() {
+    while let Some((key, _)) = rows.scan(&prefix, &from, 1)?.pop() {
         let queue = key
             .len()
             .checked_sub(8)

@@ -102,6 +102,8 @@ pub struct Limits {
     pub forward_timeout: Duration,
     /// How long a new leader waits for the edges its session rows name; then they count as dead.
     pub attach_timeout: Duration,
+    /// How long a session whose connection has not heard of it yet waits for that connection to ask again.
+    pub asking_timeout: Duration,
     /// How long the answer to a frame that wrote something is kept for a repeat.
     pub executed_keep: Duration,
     /// Rows read at once when a queue or store is drained.
@@ -120,6 +122,7 @@ impl Default for Limits {
             forwards_max: 65_536,
             forward_timeout: Duration::from_secs(10),
             attach_timeout: Duration::from_secs(2),
+            asking_timeout: Duration::from_secs(30),
             executed_keep: Duration::from_secs(600),
             drain_rows: 32,
         }

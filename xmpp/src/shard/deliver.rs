@@ -8,8 +8,8 @@ use super::{Effect, Event, Io, Output, Place, Read, Shard, Turn};
 use crate::im::stored::{StoredRow, delayed, is_storable, stored_count_key, stored_prefix};
 use crate::jid::BareJid;
 use crate::link::{Origin, SessionId, ToEdge};
-use crate::rows::{Key, Table, Timestamp, Value};
-use crate::session::{Drain, QueueRow, Receipt, Session, Stage, WAITING, queue_key, queue_prefix};
+use crate::rows::{Key, Table, Timestamp, Value, Write};
+use crate::session::{Drain, Item, QueueRow, Receipt, Session, Stage, WAITING, queue_key, queue_prefix};
 use crate::stanza::{Stanza, StanzaError};
 use crate::stream::StreamError;
 
@@ -24,6 +24,7 @@ impl Shard {
         owed: Option<(Receipt, u64)>,
         io: &mut Io<'_>,
     ) {
+        let at = self.stamp(io);
         let credit = self.config.limits.session_credit_bytes;
         let Some(session) = self.sessions.get_mut(place) else {
             return;
@@ -39,20 +40,20 @@ impl Shard {
             }));
         }
         if session.drain.is_some() {
-            return self.wait_in_row(turn, place, origin, &stanza, owed, io);
+            return self.wait_in_row(turn, place, &Item { origin, at, stanza }, owed, io);
         }
         let Some((receipt, settled)) = owed else {
-            return self.deliver(turn, place, origin, stanza, None, None);
+            return self.deliver(turn, place, Item { origin, at, stanza }, None, None);
         };
         let edge_is_elsewhere = session.edge.node != self.config.node;
         if self.config.alone {
-            self.deliver(turn, place, origin, stanza, None, None);
+            self.deliver(turn, place, Item { origin, at, stanza }, None, None);
             turn.answer(receipt, Vec::new());
         } else if edge_is_elsewhere {
             // Safe once two machines have it: this one, and the edge's when it says so.
-            self.deliver(turn, place, origin, stanza, None, Some(receipt));
+            self.deliver(turn, place, Item { origin, at, stanza }, None, Some(receipt));
         } else {
-            self.deliver_from_row(turn, place, origin, stanza, io);
+            self.deliver_from_row(turn, place, Item { origin, at, stanza });
             self.safe_in_row(turn, place, receipt, settled, io);
         }
     }
@@ -66,23 +67,24 @@ impl Shard {
         if session.drain.is_some() || session.outbound.bytes() + stanza.size() > credit {
             self.enqueue(turn, place, Origin::None, stanza, None, io);
         } else {
-            self.deliver_from_row(turn, place, Origin::None, stanza, io);
+            let at = self.stamp(io);
+            self.deliver_from_row(
+                turn,
+                place,
+                Item {
+                    origin: Origin::None,
+                    at,
+                    stanza,
+                },
+            );
         }
     }
 
-    fn deliver(
-        &mut self,
-        turn: &mut Turn,
-        place: Place,
-        origin: Origin,
-        stanza: Arc<Stanza>,
-        row: Option<Key>,
-        receipt: Option<Receipt>,
-    ) {
+    fn deliver(&mut self, turn: &mut Turn, place: Place, item: Item, row: Option<Key>, receipt: Option<Receipt>) {
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
-        let delivery = session.outbound.push(origin, stanza, row, receipt);
+        let delivery = session.outbound.push(item, row, receipt);
         turn.to_edge(
             session.edge,
             ToEdge::Deliver {
@@ -92,30 +94,17 @@ impl Shard {
         );
     }
 
-    fn deliver_from_row(
-        &mut self,
-        turn: &mut Turn,
-        place: Place,
-        origin: Origin,
-        stanza: Arc<Stanza>,
-        io: &mut Io<'_>,
-    ) {
-        let at = self.stamp(io);
+    fn deliver_from_row(&mut self, turn: &mut Turn, place: Place, mut item: Item) {
         let Some(session) = self.sessions.get(place) else {
             return;
         };
         let order = session.outbound.last() + 1;
         let key = queue_key(&session.full, session.id, order);
-        turn.put(
-            key.clone(),
-            &QueueRow::new(&stanza, origin, at.0, session.managed.is_some()),
-        );
-        let origin = if origin == Origin::None {
-            Origin::Stored { stamp: order }
-        } else {
-            origin
-        };
-        self.deliver(turn, place, origin, stanza, Some(key), None);
+        turn.put(key.clone(), &QueueRow::new(&item, session.managed.is_some()));
+        if item.origin == Origin::None {
+            item.origin = Origin::Stored { stamp: item.at.0 };
+        }
+        self.deliver(turn, place, item, Some(key), None);
     }
 
     /// The session is detached, or rows are before this stanza: it becomes one too.
@@ -123,12 +112,11 @@ impl Shard {
         &mut self,
         turn: &mut Turn,
         place: Place,
-        origin: Origin,
-        stanza: &Stanza,
+        item: &Item,
         owed: Option<(Receipt, u64)>,
         io: &mut Io<'_>,
     ) {
-        let at = self.stamp(io);
+        let stanza = &item.stanza;
         let max = self.config.limits.session_queue_bytes_max;
         let Some(session) = self.sessions.get_mut(place) else {
             return;
@@ -143,12 +131,10 @@ impl Shard {
             return;
         }
         drain.queued_bytes += stanza.size();
-        drain.written = true;
-        let row = QueueRow::new(stanza, origin, at.0, false);
-        turn.put(queue_key(&session.full, session.id, WAITING | at.0), &row);
-        if !drain.reading {
-            turn.effects.push(Effect::Read(session.id));
-        }
+        drain.uncommitted += 1;
+        let row = QueueRow::new(item, false);
+        turn.put(queue_key(&session.full, session.id, WAITING | item.at.0), &row);
+        turn.effects.push(Effect::RowWaits(session.id));
         if let Some((receipt, settled)) = owed {
             self.safe_in_row(turn, place, receipt, settled, io);
         }
@@ -176,7 +162,8 @@ impl Shard {
             return;
         };
         self.expel(turn, place, StreamError::resource_constraint(), "too-slow", io);
-        let kept = is_storable(stanza) && self.store(turn, &account, stanza, None, io);
+        let at = self.stamp(io);
+        let kept = is_storable(stanza) && self.store(turn, &account, stanza, at, io);
         let Some((receipt, settled)) = owed else { return };
         if kept {
             self.note_executed(turn, &account, receipt.session, receipt.frame, settled, &[], io);
@@ -198,7 +185,7 @@ impl Shard {
         let receipts = session.outbound.received(received);
         let done = session.outbound.release(released);
         let (id, account) = (session.id, session.full.bare());
-        let more = session.drain.as_ref().is_some_and(|drain| !drain.reading);
+        let more = session.drain.as_ref().is_some_and(|drain| drain.reading.is_none());
         let mut turn = Turn::of(&account);
         for receipt in receipts
             .into_iter()
@@ -240,22 +227,47 @@ impl Shard {
         if self.stored_count(&turn, account, io).messages == 0 {
             return;
         }
+        self.expect_stored(&mut turn, place);
+        self.finish(turn, io);
+    }
+
+    /// From now on the session's stanzas come after what is stored.
+    pub(super) fn expect_stored(&mut self, turn: &mut Turn, place: Place) {
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
-        match &mut session.drain {
-            Some(drain) => drain.stored = true,
-            None => {
-                let drain = Drain {
-                    stage: Stage::Stored,
-                    stored: true,
-                    ..Drain::default()
-                };
-                session.drain = Some(Box::new(drain));
-            }
-        }
-        turn.effects.push(Effect::Read(session.id));
-        self.finish(turn, io);
+        let id = session.id;
+        let drain = session.drain.get_or_insert_with(|| {
+            Box::new(Drain {
+                stage: Stage::Stored,
+                ..Drain::default()
+            })
+        });
+        drain.stored_soon += 1;
+        turn.effects.push(Effect::BringStored(id));
+    }
+
+    /// What was stored is committed.
+    pub(super) fn bring_stored(&mut self, id: SessionId, io: &mut Io<'_>) {
+        let session = self.sessions.find(id).and_then(|place| self.sessions.get_mut(place));
+        let Some(drain) = session.and_then(|session| session.drain.as_mut()) else {
+            return;
+        };
+        drain.stored_soon = drain.stored_soon.saturating_sub(1);
+        drain.stored = true;
+        self.read(id, io);
+    }
+
+    /// A row of the session's queue is committed: it can be read.
+    pub(super) fn row_waits(&mut self, id: SessionId, io: &mut Io<'_>) {
+        let session = self.sessions.find(id).and_then(|place| self.sessions.get_mut(place));
+        let Some(drain) = session.and_then(|session| session.drain.as_mut()) else {
+            return;
+        };
+        drain.uncommitted = drain.uncommitted.saturating_sub(1);
+        // A page that is being read now may have missed it.
+        drain.written = true;
+        self.read(id, io);
     }
 
     /// Asks for the next page, if there is room for it.
@@ -268,10 +280,14 @@ impl Shard {
         if !session.is_attached() || !room {
             return;
         }
-        let Some(drain) = session.drain.as_mut().filter(|drain| !drain.reading) else {
+        let Some(drain) = &mut session.drain else { return };
+        let not_yet = drain.stage == Stage::Stored && drain.read.is_none() && !drain.stored;
+        if drain.reading.is_some() || not_yet {
             return;
-        };
-        drain.reading = true;
+        }
+        let ticket = self.clock + 1;
+        self.clock = ticket;
+        drain.reading = Some(ticket);
         drain.written = false;
         let (prefix, first) = match drain.stage {
             Stage::UnderWay => (queue_prefix(&session.full, id), queue_key(&session.full, id, 0)),
@@ -285,6 +301,7 @@ impl Shard {
         let from = drain.read.as_ref().map_or(first, successor);
         io.out.push(Output::Read(Read {
             session: id,
+            ticket,
             prefix,
             from,
             limit: limits.drain_rows,
@@ -292,7 +309,7 @@ impl Shard {
     }
 
     /// A page has been read.
-    pub(super) fn drained(&mut self, id: SessionId, rows: Vec<(Key, Value)>, io: &mut Io<'_>) {
+    pub(super) fn drained(&mut self, id: SessionId, ticket: u64, rows: Vec<(Key, Value)>, io: &mut Io<'_>) {
         let config = Arc::clone(&self.config);
         let Some(place) = self.sessions.find(id) else { return };
         let Some(session) = self.sessions.get_mut(place) else {
@@ -301,8 +318,8 @@ impl Shard {
         let account = session.full.bare();
         let attached = session.is_attached();
         let Some(drain) = &mut session.drain else { return };
-        drain.reading = false;
-        if !attached {
+        // The session may have lost its socket and found another since the page was asked for.
+        if drain.reading.take_if(|awaited| *awaited == ticket).is_none() || !attached {
             return;
         }
         let stage = drain.stage;
@@ -325,22 +342,22 @@ impl Shard {
             if let Some(drain) = &mut session.drain {
                 drain.read = Some(key.clone());
             }
-            self.deliver_row(&mut turn, place, stage, key, &value);
+            self.deliver_row(&mut turn, place, stage, key, &value, io);
         }
         if !held_up {
             let Some(session) = self.sessions.get_mut(place) else {
                 return;
             };
-            if stage_over && next_stage(session) {
-                session.drain = None;
-            } else {
-                turn.effects.push(Effect::Read(id));
+            match if stage_over { next_stage(session) } else { Next::Read } {
+                Next::Read => turn.effects.push(Effect::Read(id)),
+                Next::Wait => {}
+                Next::Over => (session.drain, session.seen) = (None, None),
             }
         }
         self.finish(turn, io);
     }
 
-    fn deliver_row(&mut self, turn: &mut Turn, place: Place, stage: Stage, key: Key, value: &Value) {
+    fn deliver_row(&mut self, turn: &mut Turn, place: Place, stage: Stage, key: Key, value: &Value, io: &Io<'_>) {
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
@@ -348,36 +365,74 @@ impl Shard {
             Stage::Stored => StoredRow::decode(value.as_ref()).ok().and_then(|row| {
                 let stanza = Stanza::decode(row.stanza).ok()?;
                 let stanza = delayed(&stanza, Timestamp(row.at), session.full.domain());
-                Some((stanza, Origin::Stored { stamp: order(&key) }))
+                let stamp = order(&key);
+                Some(Item {
+                    origin: Origin::Stored { stamp },
+                    at: Timestamp(stamp),
+                    stanza,
+                })
             }),
             Stage::UnderWay | Stage::Waiting => QueueRow::decode(value.as_ref()).ok().and_then(|row| {
                 let stanza = Arc::new(row.stanza()?);
-                Some((stanza, row.origin(order(&key))))
+                Some(Item {
+                    origin: row.origin(),
+                    at: Timestamp(row.at),
+                    stanza,
+                })
             }),
         };
-        let Some((stanza, origin)) = read else {
+        let Some(item) = read else {
             tracing::error!(key = %key.escape_ascii(), "a queued stanza cannot be read; it is dropped");
             return turn.delete(key);
         };
-        if !session.outbound.is_under_way(&key, origin) {
-            self.deliver(turn, place, origin, stanza, Some(key), None);
+        if session.outbound.is_under_way(&key, item.origin) {
+            return;
         }
+        let seen = session.seen.as_ref().is_some_and(|seen| seen.contains(item.origin));
+        let released = stage == Stage::UnderWay && order(&key) <= session.outbound.released();
+        if seen || released {
+            // A former leader gave it to the device and had no time to remove the row.
+            let account = session.full.bare();
+            return self.remove_keys(turn, &account, &[key], io);
+        }
+        let seq = session.outbound.last() + 1;
+        if stage == Stage::UnderWay && order(&key) != seq {
+            // The row of what is under way has its delivery's number.
+            let moved = queue_key(&session.full, session.id, seq);
+            turn.delete(key);
+            turn.writes.push(Write::Put(moved.clone(), value.clone()));
+            return self.deliver(turn, place, item, Some(moved), None);
+        }
+        self.deliver(turn, place, item, Some(key), None);
     }
 }
 
-/// Goes on to what comes after the stage that has been read; says whether that was all.
-fn next_stage(session: &mut Session) -> bool {
-    let Some(drain) = &mut session.drain else { return true };
+/// What comes after a stage has been read to its end.
+enum Next {
+    /// There may be more rows.
+    Read,
+    /// Rows are on their way to the disk.
+    Wait,
+    /// That was all.
+    Over,
+}
+
+fn next_stage(session: &mut Session) -> Next {
+    let Some(drain) = &mut session.drain else {
+        return Next::Over;
+    };
     drain.stage = match drain.stage {
         Stage::UnderWay if drain.stored => Stage::Stored,
+        Stage::UnderWay if drain.stored_soon > 0 => return Next::Wait,
         Stage::UnderWay | Stage::Stored => Stage::Waiting,
-        // New rows have come since the page was asked for: read on from where it ended.
-        Stage::Waiting if drain.written => return false,
+        // Read on from where the page ended.
+        Stage::Waiting if drain.written => return Next::Read,
         Stage::Waiting if drain.stored => Stage::Stored,
-        Stage::Waiting => return true,
+        Stage::Waiting if drain.uncommitted > 0 || drain.stored_soon > 0 => return Next::Wait,
+        Stage::Waiting => return Next::Over,
     };
     drain.read = None;
-    false
+    Next::Read
 }
 
 fn is_stored(key: &Key) -> bool {

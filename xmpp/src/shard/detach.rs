@@ -9,12 +9,12 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::executed::executed_key;
-use super::{Effect, Event, Io, Output, Place, Shard, Turn};
+use super::{Event, Io, Output, Place, Shard, Turn};
 use crate::im::stored::is_storable;
 use crate::jid::BareJid;
 use crate::link::{Conn, EdgeId, SessionId, ToEdge};
-use crate::rows::{Key, Rows, Value};
-use crate::session::{Drain, QueueRow, Queued, Session, Stage, queue_key, queue_prefix, session_key};
+use crate::rows::{Key, Rows, Timestamp, Value};
+use crate::session::{Drain, Item, QueueRow, Queued, Session, Stage, queue_key, queue_prefix, session_key};
 use crate::stanza::{Stanza, StanzaError};
 use crate::stream::StreamError;
 
@@ -85,7 +85,7 @@ impl Shard {
         let stored = session
             .drain
             .as_ref()
-            .is_some_and(|drain| drain.stored || drain.stage == Stage::Stored);
+            .is_some_and(|drain| drain.stored || drain.stage == Stage::Stored || drain.stored_soon > 0);
         let queued_bytes = session.drain.as_ref().map_or(0, |drain| drain.queued_bytes);
         let under_way = session.outbound.take();
         session.drain = Some(Box::new(Drain {
@@ -110,10 +110,7 @@ impl Shard {
             }
             let key = queue_key(&full, id, queued.delivery.seq);
             if !queued.voided && queued.row.as_ref() != Some(&key) {
-                turn.put(
-                    key,
-                    &QueueRow::new(&queued.delivery.stanza, queued.delivery.origin, now, true),
-                );
+                turn.put(key, &QueueRow::new(&Item::of(&queued.delivery), true));
             }
         }
     }
@@ -183,12 +180,12 @@ impl Shard {
             if queued.row.is_some() {
                 stored = true;
             } else if !queued.voided {
-                stored |= self.undelivered(turn, &account, &queued.delivery.stanza, None, io);
+                stored |= self.undelivered(turn, &account, &queued.delivery.stanza, queued.delivery.at, io);
             }
         }
         for (key, row) in queue {
             if let Some(stanza) = row.stanza() {
-                stored |= self.undelivered(turn, &account, &stanza, Some(row.at), io);
+                stored |= self.undelivered(turn, &account, &stanza, Timestamp(row.at), io);
             }
             turn.delete(key);
         }
@@ -219,7 +216,7 @@ impl Shard {
         turn: &mut Turn,
         account: &BareJid,
         stanza: &Stanza,
-        at: Option<u64>,
+        at: Timestamp,
         io: &mut Io<'_>,
     ) -> bool {
         if is_storable(stanza) && self.store(turn, account, stanza, at, io) {
@@ -239,20 +236,9 @@ impl Shard {
             .into_iter()
             .rev()
             .find(|place| self.sessions.get(*place).is_some_and(|session| session.takes_bare()));
-        let Some(session) = taker.and_then(|place| self.sessions.get_mut(place)) else {
-            return;
-        };
-        match &mut session.drain {
-            Some(drain) => drain.stored = true,
-            None => {
-                session.drain = Some(Box::new(Drain {
-                    stage: Stage::Stored,
-                    stored: true,
-                    ..Drain::default()
-                }));
-            }
+        if let Some(place) = taker {
+            self.expect_stored(turn, place);
         }
-        turn.effects.push(Effect::Read(session.id));
     }
 
     /// Ends detached sessions whose time is over.

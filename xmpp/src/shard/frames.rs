@@ -57,6 +57,7 @@ impl Shard {
         let Some(session) = self.sessions.get(place) else {
             return;
         };
+        let repeat = repeat || session.inbound.is_repeat(frame);
         let stanza = stamped(stanza, &session.full);
         match self.route(&stanza) {
             Route::Own => self.own(place, frame, repeat, Target::Own, &stanza, io),

@@ -8,7 +8,7 @@ use crate::im::delivery::{self, Disposition, Resource};
 use crate::im::stored::{StoredCountRow, StoredRow, stored_count_key, stored_key};
 use crate::jid::{BareJid, Jid};
 use crate::link::{Forward, Origin, ShardId};
-use crate::rows::{Rows, Table, Write, account_key};
+use crate::rows::{Rows, Table, Timestamp, Write, account_key};
 use crate::session::Receipt;
 use crate::stanza::{IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
 
@@ -53,7 +53,8 @@ impl Shard {
                 }
             }
             Disposition::Store => {
-                if !self.store(turn, &account, stanza, None, io) {
+                let at = self.stamp(io);
+                if !self.store(turn, &account, stanza, at, io) {
                     return turn.answer(receipt, error(stanza, &StanzaError::service_unavailable()));
                 }
                 let (session, frame) = (forward.session, forward.frame);
@@ -187,13 +188,13 @@ impl Shard {
         }
     }
 
-    /// Stores a message for the account; `at` is when it was accepted first, if not now. Says whether there was room.
+    /// Stores a message for the account; `at` is when it was accepted, and its place among the others. Says whether there was room.
     pub(super) fn store(
         &mut self,
         turn: &mut Turn,
         account: &BareJid,
         stanza: &Stanza,
-        at: Option<u64>,
+        at: Timestamp,
         io: &mut Io<'_>,
     ) -> bool {
         let key = stored_count_key(account);
@@ -203,13 +204,12 @@ impl Shard {
             return false;
         }
         count.messages += 1;
-        let stamp = self.stamp(io);
         turn.put(key, &count);
         turn.put(
-            stored_key(account, stamp),
+            stored_key(account, at),
             &StoredRow {
                 stanza: stanza.encode(),
-                at: at.unwrap_or(stamp.0),
+                at: at.0,
             },
         );
         io.out.push(Output::Count(Event::Stored));

@@ -28,7 +28,7 @@ mod pipeline;
 mod sessions;
 mod turn;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,6 +120,8 @@ pub enum Output {
 pub struct Read {
     /// Whose.
     pub session: SessionId,
+    /// Which of that session's reads: the answer carries it.
+    pub ticket: u64,
     /// What their keys begin with.
     pub prefix: Key,
     /// The first key.
@@ -170,6 +172,10 @@ pub struct Shard {
     clock: u64,
     overlay: Overlay,
     pipeline: Pipeline<Effect>,
+    /// Effects that may leave.
+    ready: VecDeque<Effect>,
+    /// Whether they are leaving right now.
+    performing: bool,
     sessions: Sessions,
     sessions_bound: u32,
     peers: Peers,
@@ -188,6 +194,8 @@ impl Shard {
             clock: 0,
             overlay: Overlay::default(),
             pipeline: Pipeline::new(),
+            ready: VecDeque::new(),
+            performing: false,
             sessions: Sessions::default(),
             sessions_bound: 0,
             peers: Peers::default(),
@@ -373,15 +381,15 @@ impl Shard {
     /// All batches up to `no` are durable and applied.
     pub fn committed(&mut self, no: BatchNo, io: &mut Io<'_>) {
         self.overlay.settle(no.0);
-        for effect in self.pipeline.committed(no) {
-            self.perform(effect, io);
-        }
+        let released = self.pipeline.committed(no);
+        self.ready.extend(released);
+        self.perform_ready(io);
     }
 
     /// Answers [`Output::Read`].
-    pub fn page(&mut self, session: SessionId, rows: Vec<(Key, Value)>, io: &mut Io<'_>) {
+    pub fn page(&mut self, session: SessionId, ticket: u64, rows: Vec<(Key, Value)>, io: &mut Io<'_>) {
         if self.is_leading() {
-            self.drained(session, rows, io);
+            self.drained(session, ticket, rows, io);
         }
     }
 
@@ -474,11 +482,23 @@ impl Shard {
         let after = self.pipeline.waits_for(entity.as_ref());
         for effect in effects {
             if self.pipeline.is_committed(after) {
-                self.perform(effect, io);
+                self.ready.push_back(effect);
             } else {
                 self.pipeline.hold(after, effect);
             }
         }
+        self.perform_ready(io);
+    }
+
+    /// Performs what may leave, in the order in which it was caused: what an effect causes in turn comes last.
+    fn perform_ready(&mut self, io: &mut Io<'_>) {
+        if std::mem::replace(&mut self.performing, true) {
+            return;
+        }
+        while let Some(effect) = self.ready.pop_front() {
+            self.perform(effect, io);
+        }
+        self.performing = false;
     }
 
     fn perform(&mut self, effect: Effect, io: &mut Io<'_>) {
@@ -505,6 +525,8 @@ impl Shard {
             }
             Effect::Done(session, frame) => self.frame_done(session, frame),
             Effect::Durable { number, stanza } => self.durable_arrives(self.id, number, stanza, io),
+            Effect::BringStored(session) => self.bring_stored(session, io),
+            Effect::RowWaits(session) => self.row_waits(session, io),
             Effect::Read(session) => self.read(session, io),
             Effect::Administered(ticket, result) => io.out.push(Output::Administered { ticket, result }),
         }
@@ -513,6 +535,7 @@ impl Shard {
     fn forget(&mut self) {
         self.overlay.clear();
         self.pipeline = Pipeline::new();
+        self.ready.clear();
         self.sessions = Sessions::default();
         self.peers.forget();
         self.accepted.clear();

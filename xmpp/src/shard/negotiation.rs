@@ -11,10 +11,10 @@ use super::{Io, Output, Place, Shard, Turn};
 use crate::jid::{BareJid, FullJid};
 use crate::link::{Binding, Conn, EdgeId, Managed, ResumeRefused, SessionId, ToEdge};
 use crate::random;
-use crate::rows::Rows;
+use crate::rows::{Rows, Timestamp};
 use crate::sasl::{Credentials, ScramHash};
 use crate::session::{
-    Inbound, ManagedRow, Outbound, QueueRow, Session, Stage, WAITING, queue_key, queue_prefix, session_key,
+    Inbound, Item, ManagedRow, Outbound, QueueRow, Session, Stage, WAITING, queue_key, queue_prefix, session_key,
 };
 use crate::stanza::StanzaError;
 use crate::stream::StreamError;
@@ -60,7 +60,10 @@ impl Shard {
     ) {
         let mut turn = Turn::of(account);
         let result = match self.bound_already(edge, conn, account) {
-            Some(place) => Ok(place),
+            Some(place) => {
+                self.attach_again(place);
+                Ok(place)
+            }
             None => self.bind_new(&mut turn, edge, conn, account, resource, version, io),
         };
         let session = result.and_then(|place| self.sessions.get(place).ok_or_else(StanzaError::internal_server_error));
@@ -69,6 +72,14 @@ impl Shard {
         turn.to_edge(edge, ToEdge::Bound { conn, result });
         turn.effects.extend(id.map(super::Effect::Read));
         self.finish(turn, io);
+    }
+
+    /// A session that was bound for this connection in a former term; the connection hears of it only now.
+    fn attach_again(&mut self, place: Place) {
+        let drain = self.sessions.get_mut(place).and_then(|session| session.drain.as_mut());
+        if let Some(until) = drain.and_then(|drain| drain.detached_until.take()) {
+            self.sessions.goes_on(place, until);
+        }
     }
 
     fn bound_already(&self, edge: EdgeId, conn: Conn, account: &BareJid) -> Option<Place> {
@@ -124,6 +135,7 @@ impl Shard {
             managed: None,
             priority: None,
             presence: None,
+            seen: None,
             drain: None,
         };
         turn.put(session_key(account, id), &session.row());
@@ -266,6 +278,9 @@ impl Shard {
             .under_way(place, io)
             .map_err(|error| ResumeRefused { error, h: None })?;
         let session = self.sessions.get_mut(place).ok_or_else(gone)?;
+        // A former leader gave these to the device and had no time to remove their rows.
+        let released = session.outbound.released();
+        let (done, under_way): (Vec<_>, Vec<_>) = under_way.into_iter().partition(|(order, _)| *order <= released);
         let handled = h.wrapping_sub(session.outbound.acknowledged());
         let counted = under_way.iter().filter(|(_, row)| row.counted).count();
         if handled as usize > counted {
@@ -277,16 +292,16 @@ impl Shard {
         let base = session.managed.as_ref().map_or(0, |managed| managed.delivery_base);
         (session.edge, session.conn) = (edge, conn);
         session.outbound = Outbound::after(last, base, h);
-        session.inbound = Inbound::after(session.inbound.accepted());
+        session.inbound = session.inbound.again();
         if let Some(drain) = &mut session.drain {
             drain.detached_until = None;
-            drain.reading = false;
+            drain.reading = None;
             drain.read = None;
             drain.stage = if drain.stored { Stage::Stored } else { Stage::Waiting };
             // Rows may have come while it was away.
             drain.written = true;
         }
-        let id = session.id;
+        let (id, full) = (session.id, session.full.clone());
         let mut turn = Turn::of(account);
         turn.put(session_key(account, id), &session.row());
         let resumed = Box::new(binding(session, Some(previd)));
@@ -300,7 +315,15 @@ impl Shard {
         if let Some(until) = until {
             self.sessions.goes_on(place, until);
         }
+        for (order, _) in done {
+            turn.delete(queue_key(&full, id, order));
+        }
         self.resend(&mut turn, place, under_way, handled);
+        let takes = self.sessions.get(place).is_some_and(Session::takes_bare);
+        if takes && self.stored_count(&turn, account, io).messages > 0 {
+            // A former leader may have been bringing them.
+            self.expect_stored(&mut turn, place);
+        }
         turn.effects.push(super::Effect::Read(id));
         self.finish(turn, io);
         Ok(())
@@ -333,17 +356,21 @@ impl Shard {
             let Some(session) = self.sessions.get_mut(place) else {
                 return;
             };
-            let key = queue_key(&session.full, session.id, order);
+            turn.delete(queue_key(&session.full, session.id, order));
             if row.counted && handled > 0 {
                 handled -= 1;
-                turn.delete(key);
                 continue;
             }
-            let Some(stanza) = row.stanza() else {
-                turn.delete(key);
-                continue;
+            let Some(stanza) = row.stanza() else { continue };
+            let item = Item {
+                origin: row.origin(),
+                at: Timestamp(row.at),
+                stanza: stanza.into(),
             };
-            let delivery = session.outbound.push(row.origin(order), stanza.into(), Some(key), None);
+            // The row of what is under way has its delivery's number.
+            let key = queue_key(&session.full, session.id, session.outbound.last() + 1);
+            turn.put(key.clone(), &row);
+            let delivery = session.outbound.push(item, Some(key), None);
             turn.to_edge(
                 session.edge,
                 ToEdge::Deliver {

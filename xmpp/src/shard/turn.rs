@@ -32,6 +32,10 @@ pub(super) enum Effect {
     Done(SessionId, u64),
     /// A durable effect for an account of this very shard.
     Durable { number: u64, stanza: Arc<Stanza> },
+    /// What the account had stored is committed, and shall be brought to this session.
+    BringStored(SessionId),
+    /// A row of a session's queue is committed.
+    RowWaits(SessionId),
     /// Rows of a session shall be read.
     Read(SessionId),
     /// The operator's request has been carried out.
