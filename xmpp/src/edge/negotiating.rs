@@ -257,7 +257,7 @@ impl Connection {
 }
 
 fn failed(refused: &ResumeRefused) -> sm::Failed {
-    let condition = Some(refused.error.condition.clone());
+    let condition = Some(refused.error.condition);
     sm::Failed {
         condition,
         h: refused.h.map(sm::Counter),
