@@ -109,6 +109,7 @@ struct Received {
 }
 
 /// What a turn of the loop waited for.
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, on the stack")]
 enum Happened<'a> {
     /// The application takes the waiting event, or does not listen any more.
     EventTaken(Option<mpsc::Permit<'a, Event>>),

@@ -225,7 +225,7 @@ impl World {
                 keys: vec![device::keys().server_side()],
             };
             self.with_shard(shard, |shard, io| {
-                shard.administer(ticket as u64, Administer::Add(account), io)
+                shard.administer(ticket as u64, Administer::Add(account), io);
             });
         }
         while self
@@ -764,7 +764,7 @@ impl World {
             }
             ((Party::Edge(edge), Party::Shard(shard)), Parcel::ToShard(term, message)) => {
                 self.with_shard(usize::from(shard.0), |shard, io| {
-                    shard.from_edge(edge, term, message, io)
+                    shard.from_edge(edge, term, message, io);
                 });
             }
             ((_, Party::Shard(shard)), Parcel::Died(edge)) => {
