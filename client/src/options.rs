@@ -79,7 +79,8 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Stanzas sent and not acknowledged by the server (XEP-0198). Full: sending waits.
+    /// Stanzas sent and not acknowledged by the server (XEP-0198). Full: sending waits; at twice as many, requests to us are
+    /// not answered any more.
     pub unacknowledged_max: usize,
     /// Requests waiting for their answer. Full: requesting waits.
     pub requests_max: usize,

@@ -187,7 +187,7 @@ async fn a_silent_server_is_asked_and_then_given_up() {
     let server = TestServer::start(None).await;
     let options = server
         .options()
-        .ping(Duration::from_millis(30), Duration::from_millis(60));
+        .ping(Duration::from_millis(30), Duration::from_millis(700));
     let (_client, mut events, mut peer) = managed(&server, options.clone()).await;
     assert_eq!(peer.element().await.name(), "r");
     assert!(matches!(

@@ -136,3 +136,27 @@ async fn requests_to_us_are_answered_and_counted() {
     );
     assert_eq!(peer.received().await, "2");
 }
+
+#[tokio::test]
+async fn a_server_that_asks_and_never_acknowledges_is_answered_only_so_often() {
+    let server = TestServer::start(None).await;
+    let mut limits = Limits::default();
+    limits.unacknowledged_max = 2;
+    let (_client, _events, mut peer) = managed(&server, server.options().limits(limits)).await;
+    for id in 0..6 {
+        peer.say(&format!(
+            "<iq type='get' id='{id}' from='capulet.example'><ping xmlns='urn:xmpp:ping'/></iq>"
+        ))
+        .await;
+    }
+    peer.say("<r xmlns='urn:xmpp:sm:3'/>").await;
+    let mut answers = 0;
+    let h = loop {
+        let element = peer.stanza().await;
+        match element.name() {
+            "iq" => answers += 1,
+            _ => break element.attr("h").map(str::to_owned),
+        }
+    };
+    assert_eq!((answers, h.as_deref()), (4, Some("6")));
+}

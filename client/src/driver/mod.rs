@@ -1,37 +1,41 @@
 //! The task that owns a session: it alone reads and writes the connection, counts stanzas, and knows who waits for what.
+//!
+//! [`Driver::run`] goes back and forth between two states: [`live`](Driver::live) with a connection, and
+//! [`reconnected`](Driver::reconnected) without.
 
-use std::{collections::VecDeque, io, sync::Arc, sync::PoisonError, time::Duration};
+mod live;
+mod reconnecting;
 
-use bytes::{Buf, Bytes, BytesMut};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use bytes::{Buf, BytesMut};
 use heronry_xmpp::{
     sasl::Secret,
-    stanza::{Kind, Parsed, Stanza},
-    stream::{StreamCondition, StreamError},
-    xep::sm::{Ack, Counter, HandledCountTooHigh, NS as SM, Nonza, Resume},
+    stanza::{IqType, Kind, Parsed, Stanza},
+    stream::StreamError,
+    xep::sm::{Counter, HandledCountTooHigh, NS as SM, Nonza},
     xml::{Element, Frame, XmlError},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::debug;
 
+use self::live::{Live, Progress, ask, hand_over, say_goodbye, write, write_acknowledgement, write_some};
 use crate::{
     acknowledgement::{Acknowledgements, Origin, Sent},
     answers::answer,
     client::Shared,
-    connection::{self, Begun, Connection, Management, Session},
+    connection::{Connection, Session},
     error::{ConnectError, Disconnect},
     event::{Event, Resumption},
-    options::Reconnect,
     requests::{Reply, Requests},
 };
 
 /// How long an orderly end may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the last words on a stream that is over may take.
-const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
 const READ_BYTES: usize = 8 * 1024;
 
 /// What handles ask of the driver.
@@ -80,34 +84,6 @@ impl From<io::Error> for End {
     }
 }
 
-/// What is between the session and the socket while there is one.
-struct Live {
-    input: BytesMut,
-    output: BytesMut,
-    /// Stanzas that came before counting began; they come first and are not counted.
-    early: std::vec::IntoIter<Bytes>,
-    /// Something was written and may sit in TLS's buffers.
-    unflushed: bool,
-    /// An event read and not yet taken by the application; nothing more is read until it is.
-    event: Option<Received>,
-    /// The last byte from the server.
-    heard: Instant,
-    /// Since when an answer to `<r/>` or a ping is owed.
-    asked: Option<Instant>,
-}
-
-impl Live {
-    fn set_event(&mut self, event: Event, counted: bool) {
-        self.event = Some(Received { event, counted });
-    }
-}
-
-/// An event made of what the server sent.
-struct Received {
-    event: Event,
-    counted: bool,
-}
-
 /// What a turn of the loop waited for.
 #[expect(clippy::large_enum_variant, reason = "one lives at a time, on the stack")]
 enum Happened<'a> {
@@ -117,11 +93,6 @@ enum Happened<'a> {
     Wrote(Progress),
     Asked(Option<Command>),
     Silence,
-}
-
-enum Progress {
-    Written,
-    Flushed,
 }
 
 impl Driver {
@@ -158,18 +129,8 @@ impl Driver {
         }
     }
 
-    // ---- while there is a connection ----
-
     async fn live(&mut self, mut connection: Connection) -> End {
-        let mut live = Live {
-            input: std::mem::take(&mut connection.input),
-            early: std::mem::take(&mut connection.early).into_iter(),
-            output: BytesMut::new(),
-            unflushed: false,
-            event: None,
-            heard: Instant::now(),
-            asked: None,
-        };
+        let mut live = Live::new(&mut connection);
         // XEP-0198 §5: after resumption what the server has not received is sent again; a new session has none of it.
         self.acknowledgements
             .unacknowledged()
@@ -179,12 +140,18 @@ impl Driver {
                 self.close(connection, live).await;
                 End::Closing
             }
-            Err(end) => {
-                if let End::Lost(reason) = &end {
-                    say_goodbye(connection, reason).await;
+            Err(End::Lost(reason)) => {
+                say_goodbye(connection, &reason).await;
+                // What was read and not counted the server sends again; but nobody counts without stream management.
+                if self.session.management.is_none()
+                    && let Some(received) = live.event
+                    && self.tell(received.event).await.is_none()
+                {
+                    return End::Closing;
                 }
-                end
+                End::Lost(reason)
             }
+            Err(End::Closing) => End::Closing,
         }
     }
 
@@ -285,11 +252,7 @@ impl Driver {
                 Kind::Iq(asked) => {
                     self.count(counted);
                     match stanza.kind.is_request() {
-                        true => {
-                            answer(&stanza, asked)
-                                .into_iter()
-                                .for_each(|answer| self.send(answer, Origin::Answer, live));
-                        }
+                        true => self.answer(&stanza, asked, live),
                         false => self.requests.answer(stanza, &self.session.jid),
                     }
                 }
@@ -302,6 +265,17 @@ impl Driver {
             Parsed::Other(element) => self.take_other(&element, live)?,
         }
         Ok(())
+    }
+
+    fn answer(&mut self, request: &Stanza, asked: IqType, live: &mut Live) {
+        // Acknowledgements must be read, so a server that only asks cannot be made to wait. It is not answered any more.
+        if self.acknowledgements.waiting() >= 2 * self.shared.options.limits.unacknowledged_max {
+            debug!("requests of a server that acknowledges nothing are not answered");
+            return;
+        }
+        if let Some(answer) = answer(request, asked) {
+            self.send(answer, Origin::Answer, live);
+        }
     }
 
     fn take_other(&mut self, element: &Element, live: &mut Live) -> Result<(), End> {
@@ -429,169 +403,6 @@ impl Driver {
         // Whatever comes of it, the session is over.
         let _ = timeout(CLOSE_TIMEOUT, farewell).await;
     }
-
-    // ---- while there is none ----
-
-    /// The connection was lost: makes another one as the options say. `None` when the client was closed meanwhile.
-    async fn reconnected(&mut self, reason: Disconnect) -> Option<Connection> {
-        debug!(%reason, "disconnected");
-        // A conflict means that another connection is in our place (RFC 6120 §4.9.3.3): taking it back would go on for ever.
-        let conflict = matches!(&reason, Disconnect::Refused(error) if error.condition == StreamCondition::Conflict);
-        if !self.is_resumable() {
-            self.requests.fail_all();
-            self.flushes.clear();
-        }
-        self.tell(Event::Disconnected(reason)).await?;
-        if let Reconnect::Automatic { first, max } = self.shared.options.reconnect
-            && !conflict
-        {
-            match self.reconnect_with_patience(first, max).await? {
-                Ok((connection, resumption)) => {
-                    self.tell(Event::Reconnected(resumption)).await?;
-                    return Some(connection);
-                }
-                Err(error) => self.tell(Event::ReconnectFailed(error)).await?,
-            }
-        }
-        self.reconnect_on_demand().await
-    }
-
-    async fn reconnect_with_patience(
-        &mut self,
-        first: Duration,
-        max: Duration,
-    ) -> Option<Result<(Connection, Resumption), ConnectError>> {
-        let closing = self.shared.closing.clone();
-        let mut wait = first.min(max);
-        loop {
-            closing.run_until_cancelled(sleep(shortened(wait))).await?;
-            match closing.run_until_cancelled(self.reconnect()).await? {
-                Err(error) if error.is_transient() => debug!(%error, "reconnecting failed"),
-                done => return Some(done),
-            }
-            wait = (wait * 2).min(max);
-        }
-    }
-
-    /// Waits for [`Command::Resume`]; other commands are refused by being dropped.
-    async fn reconnect_on_demand(&mut self) -> Option<Connection> {
-        let closing = self.shared.closing.clone();
-        loop {
-            let Command::Resume { outcome } = closing.run_until_cancelled(self.commands.recv()).await?? else {
-                continue;
-            };
-            match closing.run_until_cancelled(self.reconnect()).await? {
-                Ok((connection, resumption)) => {
-                    let _ = outcome.send(Ok(resumption));
-                    return Some(connection);
-                }
-                Err(error) => {
-                    let _ = outcome.send(Err(error));
-                }
-            }
-        }
-    }
-
-    /// One attempt.
-    async fn reconnect(&mut self) -> Result<(Connection, Resumption), ConnectError> {
-        let id = self
-            .session
-            .management
-            .as_ref()
-            .and_then(|management| management.id.clone());
-        let earlier = id.map(|previd| Resume {
-            previd,
-            h: self.acknowledgements.received(),
-        });
-        let (connection, begun) = connection::begin(&self.shared.options, &mut self.secret, earlier).await?;
-        let resumption = match begun {
-            Begun::Resumed { h } => self.resumed(h)?,
-            Begun::Bound { session, h_of_old } => self.begin_anew(session, h_of_old),
-        };
-        Ok((connection, resumption))
-    }
-
-    fn resumed(&mut self, h: Counter) -> Result<Resumption, ConnectError> {
-        if self.acknowledged(h).is_err() {
-            // Server and we do not mean the same session: the next attempt begins a new one.
-            self.session.management = Some(Management::default());
-            return Err(ConnectError::Protocol("the server acknowledges more than it was sent"));
-        }
-        Ok(Resumption::Resumed {
-            resent: self.acknowledgements.waiting(),
-        })
-    }
-
-    fn begin_anew(&mut self, session: Session, h_of_old: Option<Counter>) -> Resumption {
-        let mut old = std::mem::take(&mut self.acknowledgements);
-        // XEP-0198 §5: a server may know how far a session came that it no longer has.
-        if let Some(Err(error)) = h_of_old.map(|h| old.acknowledge(h)) {
-            debug!(?error, "the server's number for the old session makes no sense");
-        }
-        self.requests.fail_all();
-        self.flushes.clear();
-        self.session = session;
-        let jid = self.session.jid.clone();
-        *self.shared.jid.lock().unwrap_or_else(PoisonError::into_inner) = jid.clone();
-        Resumption::NewSession {
-            jid,
-            unacknowledged: old.give_back(),
-        }
-    }
-
-    fn is_resumable(&self) -> bool {
-        self.session
-            .management
-            .as_ref()
-            .is_some_and(|management| management.id.is_some())
-    }
-
-    /// Waits until the application takes the event, or does not listen; `None` when the client was closed meanwhile.
-    async fn tell(&self, event: Event) -> Option<()> {
-        // An error means that nobody listens.
-        let _ = self.shared.closing.run_until_cancelled(self.events.send(event)).await?;
-        Some(())
-    }
-}
-
-fn write(stanza: &Stanza, output: &mut BytesMut) {
-    let mut bytes = Vec::with_capacity(stanza.size());
-    stanza.write(&mut bytes);
-    output.extend_from_slice(&bytes);
-}
-
-/// Writes what the network takes, or flushes when everything is written.
-async fn write_some(writer: &mut (impl AsyncWrite + Unpin), output: &mut BytesMut) -> io::Result<Progress> {
-    if output.is_empty() {
-        writer.flush().await?;
-        return Ok(Progress::Flushed);
-    }
-    match writer.write_buf(output).await? {
-        0 => Err(io::ErrorKind::WriteZero.into()),
-        _ => Ok(Progress::Written),
-    }
-}
-
-/// Gives an event to the application, or drops it when that does not listen. From now on we are responsible for it, so it
-/// counts if stanzas of its time do.
-fn hand_over(received: Option<Received>, permit: Option<mpsc::Permit<'_, Event>>) -> bool {
-    let Some(Received { event, counted }) = received else {
-        return false;
-    };
-    if let Some(permit) = permit {
-        permit.send(event);
-    }
-    counted
-}
-
-fn write_acknowledgement(h: Counter, live: &mut Live) {
-    live.output.extend_from_slice(&Nonza::Ack(Ack { h }).to_bytes());
-}
-
-/// Asks for a sign of life that is owed from now on.
-fn ask(question: &[u8], live: &mut Live) {
-    live.output.extend_from_slice(question);
-    live.asked = Some(Instant::now());
 }
 
 fn finish((_, done): (usize, oneshot::Sender<()>)) {
@@ -599,47 +410,6 @@ fn finish((_, done): (usize, oneshot::Sender<()>)) {
     let _ = done.send(());
 }
 
-/// Closes a stream that is over (RFC 6120 §4.4, §4.9.1.1), if the network takes it at once.
-async fn say_goodbye(mut connection: Connection, reason: &Disconnect) {
-    let mut words = String::new();
-    match reason {
-        Disconnect::Lost(_) => return,
-        Disconnect::Closed | Disconnect::Refused(_) => {}
-        Disconnect::Silent => StreamError::connection_timeout().write(&mut words),
-        Disconnect::Broken(error) => error.write(&mut words),
-    }
-    words.push_str("</stream:stream>");
-    let said = async {
-        connection.writer.write_all(words.as_bytes()).await?;
-        connection.writer.shutdown().await
-    };
-    let _ = timeout(GOODBYE_TIMEOUT, said).await;
-}
-
-/// A random time from half of `wait` to all of it.
-fn shortened(wait: Duration) -> Duration {
-    let mut random = [0; 4];
-    // Without randomness a fleet returns as one, which is still better than not at all.
-    let _ = getrandom::fill(&mut random);
-    wait.mul_f64(1.0 - 0.5 * f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX))
-}
-
 fn broken(error: XmlError) -> End {
     End::Lost(Disconnect::Broken(error.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_are_shortened_by_at_most_half() {
-        for _ in 0..1000 {
-            let wait = shortened(Duration::from_secs(8));
-            assert!(
-                (Duration::from_secs(4)..=Duration::from_secs(8)).contains(&wait),
-                "{wait:?}"
-            );
-        }
-    }
 }
