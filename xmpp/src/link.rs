@@ -300,7 +300,7 @@ pub enum ToEdge {
         /// Who asked.
         conn: Conn,
         /// The answer.
-        credentials: Box<Credentials>,
+        credentials: Credentials,
     },
     /// Answers [`ToShard::Bind`]: committed, or refused.
     Bound {

@@ -21,8 +21,6 @@ pub(crate) struct Port {
 #[derive(Debug, Default)]
 struct Mail {
     waker: Option<Waker>,
-    /// Somebody is about to wake the connection, or has.
-    woken: bool,
     messages: Vec<ToConnection>,
     /// Frames up to here are accepted; 0: nothing new.
     accepted: u64,
@@ -75,36 +73,27 @@ impl Port {
 
     /// Leaves a message.
     pub(crate) fn send(&self, message: ToConnection) {
-        if self.put(message) {
-            self.wake();
-        }
-    }
-
-    /// Leaves a message; says whether [`Self::wake`] is to be called.
-    pub(super) fn put(&self, message: ToConnection) -> bool {
         let mut mail = self.mail();
         mail.messages.push(message);
-        mail.is_to_wake()
+        wake(mail);
     }
 
     /// Leaves a message if the connection has to do with that shard.
     pub(super) fn send_if_of(&self, shard: ShardId, message: impl FnOnce() -> ToConnection) {
         let mut mail = self.mail();
-        if mail.shard != Some(shard) {
-            return;
-        }
-        mail.messages.push(message());
-        if mail.is_to_wake() {
-            drop(mail);
-            self.wake();
+        if mail.shard == Some(shard) {
+            mail.messages.push(message());
+            wake(mail);
         }
     }
 
-    /// Frames up to here are accepted; says whether [`Self::wake`] is to be called.
-    pub(super) fn accepted(&self, up_to: u64) -> bool {
+    /// Frames up to here are accepted.
+    pub(super) fn accepted(&self, up_to: u64) {
         let mut mail = self.mail();
         mail.accepted = mail.accepted.max(up_to);
-        mail.wants_accepted && mail.is_to_wake()
+        if mail.wants_accepted {
+            wake(mail);
+        }
     }
 
     /// Time has passed; it was asked for once.
@@ -112,18 +101,7 @@ impl Port {
         let mut mail = self.mail();
         mail.ticking = false;
         mail.tick = true;
-        if mail.is_to_wake() {
-            drop(mail);
-            self.wake();
-        }
-    }
-
-    /// Wakes the connection.
-    pub(super) fn wake(&self) {
-        let waker = self.mail().waker.clone();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(mail);
     }
 
     /// The connection wants to be told once that time has passed; says whether that is news.
@@ -138,7 +116,6 @@ impl Port {
             Some(known) if known.will_wake(waker) => {}
             known => *known = Some(waker.clone()),
         }
-        mail.woken = false;
         mail.wants_accepted = false;
         Taken {
             messages: std::mem::take(&mut mail.messages),
@@ -166,8 +143,10 @@ impl Port {
     }
 }
 
-impl Mail {
-    fn is_to_wake(&mut self) -> bool {
-        !std::mem::replace(&mut self.woken, true)
+fn wake(mail: MutexGuard<'_, Mail>) {
+    let waker = mail.waker.clone();
+    drop(mail);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }

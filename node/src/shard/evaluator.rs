@@ -13,15 +13,11 @@ use heronry_xmpp::{
 use tokio::sync::oneshot;
 
 use super::{
-    Control, Inboxes, ShardLimits, Statuses, Traffic,
-    entity::Entities,
-    inbox::Run,
-    metrics::{self, Runs},
-    proposer::Proposer,
+    Control, Inboxes, ShardLimits, Statuses, Traffic, entity::Entities, inbox::Run, metrics, proposer::Proposer,
 };
 use crate::{
     clock::{Clock, SystemRandom},
-    edge::{Hub, Port},
+    edge::Hub,
 };
 
 /// Ticks after which a shard tells how it is.
@@ -59,9 +55,6 @@ pub(super) struct Evaluator {
     ticks: u32,
     run: Run,
     out: Vec<Output>,
-    /// Connections that are to wake.
-    woken: Vec<Arc<Port>>,
-    runs: Runs,
 }
 
 impl Evaluator {
@@ -86,8 +79,6 @@ impl Evaluator {
             ticks: 0,
             run: Run::default(),
             out: Vec::new(),
-            woken: Vec::new(),
-            runs: Runs::new(),
         }
     }
 
@@ -120,7 +111,7 @@ impl Evaluator {
             }
         }
         self.run = run;
-        self.runs.evaluated(messages, began.elapsed());
+        metrics::evaluated(messages, began.elapsed());
     }
 
     fn evaluate(&mut self, run: &mut Run) {
@@ -144,7 +135,6 @@ impl Evaluator {
             self.perform();
             self.proposer.propose();
         }
-        self.around.hub.wake(&mut self.woken);
         let leads = self.shard.is_leading().then(|| self.shard.term());
         self.around.statuses.leads(self.id, leads);
     }
@@ -281,7 +271,7 @@ impl Evaluator {
             Output::Propose { no, batch } => self.proposer.push(no, batch),
             Output::Edge { to, term, message } => {
                 if to == self.around.hub.id() {
-                    self.around.hub.take_from(self.id, term, message, &mut self.woken);
+                    self.around.hub.take_from(self.id, term, message);
                 }
             }
             Output::AllEdges { term, message } => {

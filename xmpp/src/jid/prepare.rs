@@ -62,7 +62,7 @@ pub(super) fn plain(text: &str) -> Option<(u16, u16)> {
         .position(|byte| class(byte) & IN_LOCAL == 0)
         .unwrap_or(bytes.len());
     if bytes.get(end) == Some(&b'@') {
-        (local, end) = (end, text.find('/').unwrap_or(bytes.len()));
+        (local, end) = (end, memchr::memchr(b'/', bytes).unwrap_or(bytes.len()));
     }
     let domain = text.get(if local > 0 { local + 1 } else { 0 }..end)?;
     let resource = match bytes.get(end) {

@@ -44,7 +44,6 @@ impl Shard {
             }
         };
         let mut turn = Turn::of(account);
-        let credentials = Box::new(credentials);
         turn.to_edge(edge, ToEdge::Credentials { conn, credentials });
         self.finish(turn, io);
     }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::payload::PayloadAt;
 use super::{IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
 use crate::jid::Jid;
+use crate::xml::document::Document;
 use crate::xml::reader::{Event, Reader};
 use crate::xml::{CLIENT, Element, Limits, SERVER, StreamPrefixes, XmlError};
 
@@ -33,25 +34,16 @@ impl Stanza {
     /// namespace, `unsupported-stanza-type` for an element in the content namespace that is no stanza, `bad-namespace-prefix`
     /// for a content namespace with a prefix, `invalid-from` for a `from` that is no address.
     pub fn parse(frame: Bytes, limits: &Limits, scope: &StreamPrefixes) -> Result<Parsed, XmlError> {
-        let mut reader = Reader::new(&frame, limits, Some(scope))?;
+        let mut reader = Reader::new(Document::new(&frame, limits)?, limits, Some(scope));
         if !matches!(reader.next()?, Event::Start) {
             return Err(XmlError::NotWellFormed("no element"));
         }
         match reader.ns() {
             ns if ns == scope.content() => {}
             CLIENT | SERVER => return Err(XmlError::InvalidNamespace("stanza is in another content namespace")),
-            _ => return Element::read_whole(reader).map(Parsed::Other),
+            _ => return Element::read_whole(&mut reader).map(Parsed::Other),
         }
-        let mut head = Head::read(&reader)?;
-        let body_at = if reader.is_empty_tag() {
-            frame.len()
-        } else {
-            reader.position()
-        };
-        let children = skim(&mut reader, body_at, scope.content())?;
-        head.declare(reader.borrowed());
-        let body = frame.slice(body_at..);
-        Ok(head.finish(children, body))
+        Head::read(&reader)?.with_body(&mut reader, &frame, scope.content())
     }
 }
 
@@ -72,9 +64,13 @@ fn skim(reader: &mut Reader<'_>, body_at: usize, content: &str) -> Result<(Optio
 
 /// A start tag, with what is wrong in it although the stream may go on.
 struct Head {
-    stanza: Stanza,
-    refused: Option<StanzaError>,
+    kind: Kind,
+    to: Option<Jid>,
+    from: Option<Jid>,
+    id: Option<Box<str>>,
+    lang: Option<Box<str>>,
     extra: String,
+    refused: Option<StanzaError>,
 }
 
 impl Head {
@@ -87,12 +83,12 @@ impl Head {
             extra.push_str(declaration.source);
         }
         for attribute in reader.attributes() {
-            let ours = match (attribute.prefix, attribute.local) {
-                ("", "to") => &mut to,
-                ("", "from") => &mut from,
-                ("", "id") => &mut id,
-                ("", "type") => &mut type_,
-                ("xml", "lang") => &mut lang,
+            let ours = match attribute.name.text() {
+                "to" => &mut to,
+                "from" => &mut from,
+                "id" => &mut id,
+                "type" => &mut type_,
+                "xml:lang" => &mut lang,
                 _ => {
                     extra.push(' ');
                     extra.push_str(attribute.source);
@@ -121,17 +117,15 @@ impl Head {
         let from = from.map(Jid::parse).transpose();
         let from = from.map_err(|_| XmlError::InvalidFrom("from is not an address"))?;
         let (id, lang) = (id.map(Into::into), lang.map(Into::into));
-        let stanza = Stanza {
+        Ok(Self {
             kind,
             to,
             from,
             id,
             lang,
-            payload: None,
-            extra: "".into(),
-            body: Bytes::new(),
-        };
-        Ok(Self { stanza, refused, extra })
+            extra,
+            refused,
+        })
     }
 
     /// RFC 6120 §4.8.5: what only the stream header declares must be declared where the stanza goes.
@@ -144,19 +138,23 @@ impl Head {
             crate::xml::escape_attr(ns, &mut declarations);
             declarations.push('\'');
         }
-        self.extra.insert_str(0, &declarations);
+        if !declarations.is_empty() {
+            self.extra.insert_str(0, &declarations);
+        }
     }
 
-    fn finish(self, (payload, children): (Option<PayloadAt>, usize), body: Bytes) -> Parsed {
-        let stanza = Stanza {
-            payload,
-            extra: self.extra.into(),
-            body,
-            ..self.stanza
+    /// Reads what follows the start tag that `reader` has just passed in `frame`.
+    fn with_body(mut self, reader: &mut Reader<'_>, frame: &Bytes, content: &str) -> Result<Parsed, XmlError> {
+        let body_at = if reader.is_empty_tag() {
+            frame.len()
+        } else {
+            reader.position()
         };
-        let error = self.refused.or_else(|| match stanza.kind {
+        let (payload, children) = skim(reader, body_at, content)?;
+        self.declare(reader.borrowed());
+        let error = self.refused.or_else(|| match self.kind {
             // RFC 6120 §8.2.3
-            Kind::Iq(_) if stanza.id.is_none() => Some(StanzaError::bad_request().with_text("iq without id")),
+            Kind::Iq(_) if self.id.is_none() => Some(StanzaError::bad_request().with_text("iq without id")),
             Kind::Iq(IqType::Get | IqType::Set) if children != 1 => {
                 Some(StanzaError::bad_request().with_text("iq request without exactly one child"))
             }
@@ -165,9 +163,19 @@ impl Head {
             }
             _ => None,
         });
-        match error {
+        let stanza = Stanza {
+            kind: self.kind,
+            to: self.to,
+            from: self.from,
+            id: self.id,
+            lang: self.lang,
+            payload,
+            extra: self.extra.into(),
+            body: frame.slice(body_at..),
+        };
+        Ok(match error {
             Some(error) => Parsed::Refused { head: stanza, error },
             None => Parsed::Stanza(stanza),
-        }
+        })
     }
 }

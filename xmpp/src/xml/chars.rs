@@ -1,12 +1,11 @@
 //! The character classes of XML 1.0 (fifth edition).
 
-/// Class bit: white space (XML §2.3, production `S`).
-pub(crate) const SPACE: u8 = 1;
-/// Class bit: may be in a name without colon, as far as one byte can tell.
-pub(crate) const NAME: u8 = 1 << 1;
-/// Class bit: not itself in an attribute value.
-pub(crate) const SPECIAL: u8 = 1 << 2;
-
+/// Class bit: ASCII that may be in a name without colon.
+const NAME: u8 = 1;
+/// Class bit: ASCII that may begin a name without colon.
+const NAME_START: u8 = 1 << 1;
+/// Class bit: has another meaning in an attribute value than itself (XML §3.3.3).
+pub(crate) const NORMALIZED: u8 = 1 << 2;
 /// Class bit: ends or interrupts the reading of a tag.
 pub(crate) const TAG: u8 = 1 << 3;
 /// Class bit: is written as a reference in content.
@@ -19,15 +18,15 @@ static CLASSES: [u8; 256] = {
     let mut byte = 0;
     while byte < 256 {
         classes[byte] = match byte as u8 {
-            b' ' => SPACE,
-            b'\t' | b'\n' => SPACE | SPECIAL | IN_VALUE,
-            b'\r' => SPACE | SPECIAL | IN_VALUE | IN_TEXT,
-            b'<' => SPECIAL | TAG | IN_VALUE | IN_TEXT,
-            b'"' | b'\'' => SPECIAL | TAG | IN_VALUE,
-            b'&' => SPECIAL | IN_VALUE | IN_TEXT,
+            b'\t' | b'\n' => NORMALIZED | IN_VALUE,
+            b'\r' => NORMALIZED | IN_VALUE | IN_TEXT,
+            b'<' => TAG | IN_VALUE | IN_TEXT,
+            b'"' | b'\'' => TAG | IN_VALUE,
+            b'&' => NORMALIZED | IN_VALUE | IN_TEXT,
             b'>' => TAG | IN_VALUE | IN_TEXT,
             b'/' => TAG,
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' | 0x80.. => NAME,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => NAME | NAME_START,
+            b'0'..=b'9' | b'-' | b'.' => NAME,
             _ => 0,
         };
         byte += 1;
@@ -55,18 +54,30 @@ pub(crate) const fn is_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}')
 }
 
-/// Whether all characters of `text` are XML characters. Valid UTF-8 leaves only C0 controls, U+FFFE and U+FFFF to refuse.
+/// Whether `is_meant` picks any of `bytes`: looked at in blocks and without branches, so that the compiler can vectorise it.
+#[inline(always)]
+fn any(bytes: &[u8], is_meant: impl Fn(u8) -> bool) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<16>();
+    let is_in = |block: &[u8; 16]| block.iter().fold(false, |found, byte| found | is_meant(*byte));
+    blocks.iter().any(is_in)
+        // The last block overlaps the one before it: one vector is cheaper than up to 15 bytes.
+        || match bytes.last_chunk() {
+            Some(last) => is_in(last),
+            None => rest.iter().any(|byte| is_meant(*byte)),
+        }
+}
+
+/// Whether `text` has no control characters (tab and line ends among them), no references, and nothing that may be U+FFFE or
+/// U+FFFF. Then all of it are XML characters, and attribute values mean what is written.
+pub(crate) fn is_plain(text: &str) -> bool {
+    !any(text.as_bytes(), |byte| (byte < 0x20) | (byte == b'&') | (byte == 0xEF))
+}
+
+/// Whether all characters of `text` are XML characters.
 pub(crate) fn are_chars(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    // Branch-free in blocks, so that the compiler can vectorise it: no control, and no lead byte of U+FFFE/U+FFFF.
-    let suspicious = |byte: &u8| (*byte < 0x20 && !is_space(*byte)) || *byte == 0xEF;
-    if !bytes
-        .chunks(64)
-        .any(|block| block.iter().fold(false, |found, byte| found | suspicious(byte)))
-    {
-        return true;
-    }
-    text.chars().all(is_char)
+    // Valid UTF-8 leaves only C0 controls, U+FFFE and U+FFFF to refuse; the latter begin with this byte.
+    let suspicious = |byte: u8| ((byte < 0x20) & (byte != b'\t') & (byte != b'\n') & (byte != b'\r')) | (byte == 0xEF);
+    !any(text.as_bytes(), suspicious) || text.chars().all(is_char)
 }
 
 /// Production `NameStartChar` without the colon, as Namespaces in XML has it (`NCName`).
@@ -83,16 +94,17 @@ pub(crate) const fn is_name_char(c: char) -> bool {
     is_name_start(c) || matches!(c, '-' | '.' | '0'..='9' | '\u{B7}' | '\u{300}'..='\u{36F}' | '\u{203F}'..='\u{2040}')
 }
 
+/// Whether `name` is a name without a colon and all ASCII.
+#[inline]
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    // Names are short: going on to the end is cheaper than stopping early.
+    name.bytes().next().is_some_and(|byte| class(byte) & NAME_START != 0)
+        && name.bytes().fold(NAME, |all, byte| all & class(byte)) != 0
+}
+
 /// Production `NCName`: a name without a colon.
 pub(crate) fn is_ncname(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    let Some(first) = bytes.first() else { return false };
-    let ascii_start = first.is_ascii_alphabetic() || *first == b'_';
-    if ascii_start
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
-    {
+    if is_plain_name(name) {
         return true;
     }
     let mut chars = name.chars();

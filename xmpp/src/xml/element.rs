@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::document::Document;
 use super::reader::{Event, Reader, push_text};
 use super::{Limits, StreamPrefixes, XML, XmlError, escape_attr, escape_text};
 
@@ -100,7 +101,7 @@ impl Element {
     /// # Errors
     /// What a stream would end with; see [`XmlError`].
     pub fn parse(xml: impl AsRef<[u8]>, limits: &Limits) -> Result<Self, XmlError> {
-        Self::read_document(Reader::new(xml.as_ref(), limits, None)?)
+        Self::read_document(Reader::new(Document::new(xml.as_ref(), limits)?, limits, None))
     }
 
     /// As [`parse`](Self::parse), for a top-level element of a stream whose header declared `scope`.
@@ -108,19 +109,19 @@ impl Element {
     /// # Errors
     /// What the stream ends with; see [`XmlError`].
     pub fn parse_in(xml: impl AsRef<[u8]>, limits: &Limits, scope: &StreamPrefixes) -> Result<Self, XmlError> {
-        Self::read_document(Reader::new(xml.as_ref(), limits, Some(scope))?)
+        Self::read_document(Reader::new(Document::new(xml.as_ref(), limits)?, limits, Some(scope)))
     }
 
     fn read_document(mut reader: Reader<'_>) -> Result<Self, XmlError> {
         match reader.next()? {
-            Event::Start => Self::read_whole(reader),
+            Event::Start => Self::read_whole(&mut reader),
             _ => Err(XmlError::NotWellFormed("no element")),
         }
     }
 
     /// Reads the root element whose start tag `reader` has just passed, and makes sure that nothing follows it.
-    pub(crate) fn read_whole(mut reader: Reader<'_>) -> Result<Self, XmlError> {
-        let element = Self::read(&mut reader)?;
+    pub(crate) fn read_whole(reader: &mut Reader<'_>) -> Result<Self, XmlError> {
+        let element = Self::read(reader)?;
         match reader.next()? {
             Event::Eof => Ok(element),
             _ => Err(XmlError::NotWellFormed("more than one root element")),
@@ -166,7 +167,7 @@ impl Element {
             _ => Name::Shared(reader.ns().into()),
         };
         let attribute = |attribute: &super::reader::RawAttribute<'_>| Attribute {
-            name: Name::Shared(attribute.local.into()),
+            name: Name::Shared(attribute.name.local().into()),
             ns: match reader.attribute_ns(attribute) {
                 "" => Name::Static(""),
                 XML => Name::Static(XML),

@@ -1,6 +1,7 @@
 //! The stream header (RFC 6120 §4.2): one start tag, with an XML declaration before it or without.
 
 use super::chars::is_space;
+use super::document::Document;
 use super::reader::{Event, Reader};
 use super::{Limits, STREAM, XML, XmlError};
 
@@ -67,7 +68,7 @@ pub fn parse(frame: &[u8], limits: &Limits) -> Result<OpenTag, XmlError> {
         }
         None => frame,
     };
-    let mut reader = Reader::new(tag, limits, None)?;
+    let mut reader = Reader::new(Document::new(tag, limits)?, limits, None);
     if !matches!(reader.next()?, Event::Start) || !tag[reader.position()..].is_empty() {
         return Err(XmlError::NotWellFormed("stream header is not one start tag"));
     }
@@ -94,7 +95,7 @@ fn header(reader: &Reader<'_>) -> Result<OpenTag, XmlError> {
     let attribute = |name: &str, ns: &str| {
         let mut attributes = reader.attributes().iter();
         attributes
-            .find(|a| a.local == name && reader.attribute_ns(a) == ns)
+            .find(|a| a.name.local() == name && reader.attribute_ns(a) == ns)
             .map(|a| a.value.as_ref().into())
     };
     let declarations = || reader.declarations().iter();

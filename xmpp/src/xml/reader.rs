@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::chars::{are_chars, is_all_space};
-use super::lexer::{InTag, Lexer, Name, Token};
+use super::chars::is_all_space;
+use super::document::Document;
+use super::name::Name;
+use super::tokenizer::{Tag, Token, Tokenizer, normalized};
 use super::{Excess, Limits, StreamPrefixes, XML, XMLNS, XmlError};
 
 /// What comes next in a document. Of a start tag, the reader itself answers what it was.
@@ -25,10 +27,7 @@ pub(crate) enum Event<'a> {
 /// An attribute that is no namespace declaration.
 #[derive(Clone, Debug)]
 pub(crate) struct RawAttribute<'a> {
-    /// Empty when there is none.
-    pub(crate) prefix: &'a str,
-    /// The name without its prefix.
-    pub(crate) local: &'a str,
+    pub(crate) name: Name<'a>,
     /// References resolved, white space normalised.
     pub(crate) value: Cow<'a, str>,
     /// Name, equals sign and quoted value, exactly as written.
@@ -61,18 +60,19 @@ enum Bound {
 }
 
 /// An element that has begun and not ended.
-struct Open<'a> {
-    name: &'a str,
+struct Open {
     bindings_before: u32,
     default_before: Bound,
     children: u32,
 }
 
 pub(crate) struct Reader<'a> {
-    lexer: Lexer<'a>,
+    tokenizer: Tokenizer<'a>,
+    /// See [`Document::is_plain`].
+    plain: bool,
     limits: &'a Limits,
     scope: Option<&'a StreamPrefixes>,
-    open: SmallVec<[Open<'a>; 8]>,
+    open: SmallVec<[Open; 8]>,
     bindings: SmallVec<[Declaration<'a>; 6]>,
     /// Prefixes that only the stream header declares and this document uses.
     borrowed: SmallVec<[&'a str; 2]>,
@@ -90,21 +90,11 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads `bytes`, which must hold one element. With a `scope`, names may use what the stream header declared.
-    pub(crate) fn new(
-        bytes: &'a [u8],
-        limits: &'a Limits,
-        scope: Option<&'a StreamPrefixes>,
-    ) -> Result<Self, XmlError> {
-        if bytes.len() > limits.bytes() {
-            return Err(XmlError::PolicyViolation(Excess::StanzaBytes));
-        }
-        let text = std::str::from_utf8(bytes).map_err(|_| XmlError::UnsupportedEncoding("not UTF-8"))?;
-        if !are_chars(text) {
-            return Err(XmlError::NotWellFormed("character that XML does not allow"));
-        }
-        Ok(Self {
-            lexer: Lexer::new(text),
+    /// Reads `document`. With a `scope`, names may use what the stream header declared.
+    pub(crate) fn new(document: Document<'a>, limits: &'a Limits, scope: Option<&'a StreamPrefixes>) -> Self {
+        Self {
+            tokenizer: Tokenizer::new(document.text()),
+            plain: document.is_plain(),
             limits,
             scope,
             open: SmallVec::new(),
@@ -122,7 +112,7 @@ impl<'a> Reader<'a> {
                 Some(scope) if !scope.default_ns().is_empty() => Bound::StreamDefault,
                 _ => Bound::None,
             },
-        })
+        }
     }
 
     /// The current element's prefix; empty for none.
@@ -169,7 +159,7 @@ impl<'a> Reader<'a> {
 
     /// Bytes read so far: after a start tag, where the element's content begins.
     pub(crate) fn position(&self) -> usize {
-        self.lexer.position()
+        self.tokenizer.position()
     }
 
     /// Whether the current start tag is its own end (`<a/>`).
@@ -179,7 +169,7 @@ impl<'a> Reader<'a> {
 
     /// Where in the document `part`, a slice of it, begins.
     pub(crate) fn offset_of(&self, part: &str) -> Option<usize> {
-        self.lexer.offset_of(part)
+        self.tokenizer.offset_of(part)
     }
 
     fn resolve(&self, bound: Bound) -> &str {
@@ -202,28 +192,31 @@ impl<'a> Reader<'a> {
             return Ok(Event::End);
         }
         loop {
-            return match self.lexer.token()? {
-                Token::StartTag(name) => self.start(name).map(|()| Event::Start),
-                Token::EndTag => {
-                    let open = self
-                        .open
-                        .last()
-                        .ok_or(XmlError::NotWellFormed("end tag without start tag"))?;
-                    self.lexer.end_tag(open.name)?;
+            return match self.tokenizer.next()? {
+                Token::Start(tag) => self.start(&tag).map(|()| Event::Start),
+                Token::End => {
                     self.end();
                     Ok(Event::End)
                 }
-                Token::Text { text, .. } if !self.open.is_empty() => Ok(Event::Text(text)),
+                Token::Text(text) if !self.open.is_empty() => {
+                    if memchr::memchr(b']', text.as_bytes()).is_some() && text.contains("]]>") {
+                        return Err(XmlError::NotWellFormed("']]>' in character data"));
+                    }
+                    Ok(Event::Text(text))
+                }
+                Token::CData(text) if !self.open.is_empty() => Ok(Event::Text(text)),
                 Token::Char(c) if !self.open.is_empty() => Ok(Event::Char(c)),
-                Token::Text { text, cdata: false } if is_all_space(text) => continue,
-                Token::Text { .. } | Token::Char(_) => Err(XmlError::NotWellFormed("text outside of the element")),
+                Token::Text(text) if is_all_space(text) => continue,
+                Token::Text(_) | Token::CData(_) | Token::Char(_) => {
+                    Err(XmlError::NotWellFormed("text outside of the element"))
+                }
                 Token::Eof if self.open.is_empty() && self.root_seen => Ok(Event::Eof),
                 Token::Eof => Err(XmlError::NotWellFormed("element does not end")),
             };
         }
     }
 
-    fn start(&mut self, name: Name<'a>) -> Result<(), XmlError> {
+    fn start(&mut self, tag: &Tag<'a>) -> Result<(), XmlError> {
         match self.open.last_mut() {
             Some(parent) => {
                 parent.children += 1;
@@ -237,23 +230,27 @@ impl<'a> Reader<'a> {
         if self.open.len() >= self.limits.depth() {
             return Err(XmlError::PolicyViolation(Excess::Depth));
         }
-        self.check_length(name)?;
+        let name = self.checked_name(tag.name())?;
         self.declared_from = self.bindings.len() as u32;
         self.open.push(Open {
-            name: name.text,
             bindings_before: self.declared_from,
             default_before: self.default,
             children: 0,
         });
 
-        self.read_attributes()?;
+        self.empty = tag.empty;
+        let to_bind = self.read_attributes(tag)?;
         (self.prefix, self.name) = (name.prefix(), name.local());
-        self.ns = self.bind(self.prefix)?;
-        if !self.prefix.is_empty() && self.scope.is_some_and(|scope| scope.content() == self.ns()) {
-            // RFC 6120 §4.8.5: no prefixes for the content namespace.
-            return Err(XmlError::BadNamespacePrefix("prefix for the content namespace"));
+        if self.prefix.is_empty() {
+            self.ns = self.default;
+        } else {
+            self.ns = self.bind(self.prefix)?;
+            if self.scope.is_some_and(|scope| scope.content() == self.ns()) {
+                // RFC 6120 §4.8.5: no prefixes for the content namespace.
+                return Err(XmlError::BadNamespacePrefix("prefix for the content namespace"));
+            }
         }
-        self.bind_attributes()
+        if to_bind { self.bind_attributes() } else { Ok(()) }
     }
 
     fn end(&mut self) {
@@ -263,44 +260,63 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn check_length(&self, name: Name<'a>) -> Result<(), XmlError> {
-        match name.text.len() <= usize::from(self.limits.name_bytes_max) {
-            true => Ok(()),
-            false => Err(XmlError::PolicyViolation(Excess::NameBytes)),
+    #[inline(always)]
+    fn checked_name(&self, text: &'a str) -> Result<Name<'a>, XmlError> {
+        if text.len() > usize::from(self.limits.name_bytes_max) {
+            return Err(XmlError::PolicyViolation(Excess::NameBytes));
         }
+        Name::parse(text)
     }
 
-    fn read_attributes(&mut self) -> Result<(), XmlError> {
+    /// Says whether there are attributes whose prefixes are still to be resolved.
+    ///
+    /// Not inlined: what it keeps on the stack would make every event dearer (some 5 % of a stanza).
+    #[inline(never)]
+    fn read_attributes(&mut self, tag: &Tag<'a>) -> Result<bool, XmlError> {
         self.attributes.clear();
-        let mut count = 0;
-        loop {
-            let (name, value, source) = match self.lexer.in_tag()? {
-                InTag::Attribute { name, value, source } => (name, value, source),
-                InTag::End { empty } => {
-                    self.empty = empty;
-                    return Ok(());
-                }
-            };
+        if tag.is_bare() {
+            return Ok(false);
+        }
+        tag.check()?;
+        let plain = self.plain || tag.is_plain();
+        let mut attributes = tag.attributes();
+        let (mut count, mut to_bind) = (0, false);
+        while let Some(attribute) = attributes.next()? {
             count += 1;
             if count > self.limits.attributes_max {
                 return Err(XmlError::PolicyViolation(Excess::Attributes));
             }
-            self.check_length(name)?;
-            let (prefix, local) = (name.prefix(), name.local());
-            if prefix == "xmlns" {
-                self.declare(local, value, source)?;
-            } else if name.text == "xmlns" {
-                self.declare("", value, source)?;
-            } else {
-                self.attributes.push(RawAttribute {
-                    prefix,
-                    local,
-                    value,
-                    source,
-                    binding: Bound::None,
-                });
+            let name = self.checked_name(attribute.name)?;
+            let source = attribute.source;
+            let value = match plain {
+                true => Cow::Borrowed(attribute.value),
+                false => normalized(attribute.value)?,
+            };
+            let mut binding = Bound::None;
+            match name.prefix() {
+                "" if name.text() == "xmlns" => {
+                    self.declare("", value, source)?;
+                    continue;
+                }
+                "" => {}
+                "xmlns" => {
+                    self.declare(name.local(), value, source)?;
+                    continue;
+                }
+                "xml" => binding = Bound::Xml,
+                _ => to_bind = true,
             }
+            if self.attributes.iter().any(|earlier| earlier.name.text() == name.text()) {
+                return Err(REPEATED);
+            }
+            self.attributes.push(RawAttribute {
+                name,
+                value,
+                source,
+                binding,
+            });
         }
+        Ok(to_bind)
     }
 
     fn declare(&mut self, prefix: &'a str, ns: Cow<'a, str>, source: &'a str) -> Result<(), XmlError> {
@@ -328,10 +344,8 @@ impl<'a> Reader<'a> {
     }
 
     fn bind(&mut self, prefix: &'a str) -> Result<Bound, XmlError> {
-        match prefix {
-            "" => return Ok(self.default),
-            "xml" => return Ok(Bound::Xml),
-            _ => {}
+        if prefix == "xml" {
+            return Ok(Bound::Xml);
         }
         match self.bindings.iter().rposition(|binding| binding.prefix == prefix) {
             Some(at) => Ok(Bound::Here(at as u32)),
@@ -354,28 +368,29 @@ impl<'a> Reader<'a> {
         Ok(Bound::Stream(at as u32))
     }
 
-    /// Resolves the attributes' prefixes, then refuses repeated names, also by expanded name (XML-NAMES §6.3).
+    /// Resolves the attributes' prefixes and refuses names that are repeated with another prefix (XML-NAMES §6.3).
     fn bind_attributes(&mut self) -> Result<(), XmlError> {
         for at in 0..self.attributes.len() {
-            let prefix = self.attributes[at].prefix;
-            if !prefix.is_empty() {
-                self.attributes[at].binding = self.bind(prefix)?;
+            let prefix = self.attributes[at].name.prefix();
+            if prefix.is_empty() || self.attributes[at].binding != Bound::None {
+                continue;
             }
+            self.attributes[at].binding = self.bind(prefix)?;
             let (earlier, this) = (&self.attributes[..at], &self.attributes[at]);
             let same = |other: &RawAttribute<'_>| {
-                other.local == this.local
-                    && (other.prefix == this.prefix
-                        || (!other.prefix.is_empty()
-                            && !prefix.is_empty()
-                            && self.attribute_ns(other) == self.attribute_ns(this)))
+                !other.name.prefix().is_empty()
+                    && other.name.local() == this.name.local()
+                    && self.attribute_ns(other) == self.attribute_ns(this)
             };
             if earlier.iter().any(same) {
-                return Err(XmlError::NotWellFormed("attribute repeated"));
+                return Err(REPEATED);
             }
         }
         Ok(())
     }
 }
+
+const REPEATED: XmlError = XmlError::NotWellFormed("attribute repeated");
 
 /// Appends character data with its line ends normalised (XML §2.11): CR LF and a lone CR become LF.
 pub(crate) fn push_text(raw: &str, text: &mut String) {

@@ -199,6 +199,107 @@ fn what_is_not_well_formed_is_refused() {
     );
 }
 
+/// Frames come to the reader through the framer, which has refused some of this; rows and frames from other nodes do not. And
+/// quick-xml lets all of it pass that is not about the ends of tags.
+#[test]
+fn the_reader_relies_on_nobody() {
+    let table: [(&str, &[&str]); 2] = [
+        (
+            "restricted-xml",
+            &[
+                "<!DOCTYPE a><a/>",
+                "<!doctype a><a/>",
+                "<a/><!DOCTYPE a>",
+                "<a><!DOCTYPE",
+                "<!-- --><a/>",
+                "<a><!-- --></a>",
+                "<a/><!-->",
+                "<?xml version='1.0'?><a/>",
+                "<a><?b c?></a>",
+                "<a><?",
+                "<a b='&c;'/>",
+                "<a b='&#65;&c;'/>",
+            ],
+        ),
+        (
+            "not-well-formed",
+            &[
+                "",
+                " ",
+                "a",
+                "\u{FEFF}<a/>",
+                "<a/>\u{FEFF}",
+                "<a/>b",
+                "<a/>&lt;",
+                "<a/><![CDATA[]]>",
+                "<a/><b/>",
+                "<a/></a>",
+                "<a>",
+                "<a",
+                "<",
+                "</a>",
+                "<a></a",
+                "<a></b>",
+                "<a></a b='c'>",
+                "<a></a/>",
+                "<a></ a>",
+                "<a><b></a></b>",
+                "<!><a/>",
+                "<a><![cdata[]]></a>",
+                "<a><![CDATA[]></a>",
+                "<a><![CDATA</a>",
+                "<a><<b/></a>",
+                "<a <b/>",
+                "<a b='<'/>",
+                "<a xmlns='<'/>",
+                "<a b='c'd='e'/>",
+                "<a b='c'xmlns='e'/>",
+                "<a b='c'\"/>",
+                "<a b=c/>",
+                "<a b/>",
+                "<a b=/>",
+                "<a ='c'/>",
+                "<a b='c' / >",
+                "<a / b='c'/>",
+                "<a/b='c'/>",
+                "<a b='c' b='d'/>",
+                "<a xml:lang='c' xml:lang='d'/>",
+                "<a b='&c'/>",
+                "<a b='&'/>",
+                "<a b='&;'/>",
+                "<a b='&#;'/>",
+                "<a b='&#+65;'/>",
+                "<a b='&#1;'/>",
+                "<a b='&#xFFFE;'/>",
+                "<a b='&#xD800;'/>",
+                "<a b='&lt &gt;'/>",
+                "<a>&lt</a>",
+                "<a>&</a>",
+                "<a>&#1;</a>",
+                "<a>&#+65;</a>",
+                "<a>&#xFFFE;</a>",
+                "<a>]]></a>",
+                "<a>&#93;]]></a>",
+                "<a>\u{1}</a>",
+                "<a b='\u{1}'/>",
+                "<a\u{FFFF}/>",
+                "<1/>",
+                "<a:/>",
+                "<:a/>",
+                "<é:/>",
+                "<a 1=''/>",
+                "<a é:=''/>",
+            ],
+        ),
+    ];
+    for (condition, inputs) in table {
+        for input in inputs {
+            let refused = Element::parse(input, &Limits::trusted()).map_err(|error| error.condition());
+            assert_eq!(refused, Err(condition), "{input}");
+        }
+    }
+}
+
 #[test]
 fn what_is_not_utf8_is_refused() {
     check(
