@@ -8,7 +8,7 @@ pub struct Options {
     /// How many shards there are. Fixed when a store is founded: an address belongs to a shard by this number. Default 16.
     pub shards: u16,
     /// The largest entry, bytes of keys and values ([`Batch::size`](crate::Batch::size)); a larger one is refused. It must be
-    /// greater than any frame, so that one stanza always fits. Default 1 MiB.
+    /// greater than any frame, so that what one of them causes always fits. Default 1 MiB.
     pub entry_bytes_max: usize,
     /// What one group may have proposed and not yet applied, bytes; more is refused as busy. Default 4 MiB.
     pub in_flight_bytes_max: usize,

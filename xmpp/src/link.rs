@@ -300,7 +300,7 @@ pub enum ToEdge {
         /// Who asked.
         conn: Conn,
         /// The answer.
-        credentials: Credentials,
+        credentials: Box<Credentials>,
     },
     /// Answers [`ToShard::Bind`]: committed, or refused.
     Bound {

@@ -24,13 +24,16 @@ use super::{
     port::{Port, Taken, ToConnection},
     socket::Socket,
 };
-use crate::clock::SystemRandom;
+use crate::{clock::SystemRandom, shard::tell_now};
 
 /// Bytes read at once; also what may be read and wait because the connection wants no frames.
 const READ_BYTES: usize = 16 << 10;
 
 /// Reads in one turn; then other connections have theirs.
 const READS: usize = 4;
+
+/// Turns of connections after which shards are told of what came, at the latest.
+const TURNS: u32 = 32;
 
 /// Buffers larger than this are not kept on the scratch pad.
 const SCRATCH_BYTES: usize = 256 << 10;
@@ -81,6 +84,7 @@ struct Scratch {
     to_shard: Vec<(Term, ToShard)>,
     to: ShardId,
     elapsed: Duration,
+    turns: u32,
 }
 
 thread_local! {
@@ -91,6 +95,7 @@ thread_local! {
         to_shard: Vec::new(),
         to: ShardId(0),
         elapsed: Duration::ZERO,
+        turns: 0,
     });
 }
 
@@ -486,12 +491,44 @@ impl Future for Task {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        SCRATCH.with_borrow_mut(|scratch| self.turn(context, scratch))
+        let (over, turns) = SCRATCH.with_borrow_mut(|scratch| {
+            let over = self.turn(context, scratch);
+            scratch.turns = (scratch.turns + 1) % TURNS;
+            (over, scratch.turns)
+        });
+        if turns == 0 {
+            // This thread may not rest for long; the shards need not wait for that.
+            tell_now();
+        }
+        over
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
         self.edge.hub.close(self.port.conn());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_of_a_million_idle_connections_has_is_small() {
+        assert!(size_of::<Task>() <= 256, "{}", size_of::<Task>());
+        assert!(size_of::<Port>() <= 80, "{}", size_of::<Port>());
+    }
+
+    #[test]
+    fn what_is_said_of_every_stanza_is_small() {
+        assert!(size_of::<ToConnection>() <= 80, "{}", size_of::<ToConnection>());
+        assert!(size_of::<(Term, ToShard)>() <= 96, "{}", size_of::<(Term, ToShard)>());
+        assert!(size_of::<Output>() <= 112, "{}", size_of::<Output>());
+        assert!(
+            size_of::<heronry_xmpp::shard::Output>() <= 112,
+            "{}",
+            size_of::<heronry_xmpp::shard::Output>()
+        );
     }
 }

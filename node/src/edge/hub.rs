@@ -35,6 +35,9 @@ pub(crate) struct Hub {
     read: AtomicU64,
     /// Connections that want to hear that time has passed.
     ticking: Mutex<Vec<Conn>>,
+    /// Connections that shards have mail for.
+    woken: Mutex<Vec<Arc<Port>>>,
+    wake: Notify,
 }
 
 /// What is known of a shard: the highest term heard of, and whether that term has said that it leads.
@@ -72,6 +75,8 @@ impl Hub {
             emptied: Notify::new(),
             read: AtomicU64::new(0),
             ticking: Mutex::default(),
+            woken: Mutex::default(),
+            wake: Notify::new(),
         }
     }
 
@@ -152,17 +157,16 @@ impl Hub {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// A shard says something to a connection. What is not of its highest term is refused (DESIGN §4.6).
-    pub(crate) fn take_from(&self, shard: ShardId, term: Term, message: ToEdge) {
+    /// A shard says something to a connection. What is not of its highest term is refused (DESIGN §4.6). Connections that are to
+    /// wake for it are added to `woken`, for [`Self::wake`].
+    pub(crate) fn take_from(&self, shard: ShardId, term: Term, message: ToEdge, woken: &mut Vec<Arc<Port>>) {
         if self.standing(shard).term != term {
             return metrics::fenced();
         }
         let conn = match &message {
             ToEdge::Accepted(accepted) => {
                 for (conn, up_to) in accepted {
-                    if let Some(port) = self.port(*conn) {
-                        port.accepted(*up_to);
-                    }
+                    woken.extend(self.port(*conn).filter(|port| port.accepted(*up_to)));
                 }
                 return;
             }
@@ -177,8 +181,28 @@ impl Hub {
             ToEdge::Lead | ToEdge::Leading => return,
         };
         // A connection that is gone has nothing of the shard's any more.
-        if let Some(port) = self.port(conn) {
-            port.send(ToConnection::Shard(message));
+        if let Some(port) = self.port(conn)
+            && port.put(ToConnection::Shard(message))
+        {
+            woken.push(port);
+        }
+    }
+
+    /// Wakes these connections, from one of the edge's own threads: other threads would have to rouse them for each of them.
+    pub(crate) fn wake(&self, ports: &mut Vec<Arc<Port>>) {
+        if ports.is_empty() {
+            return;
+        }
+        lock(&self.woken).append(ports);
+        self.wake.notify_one();
+    }
+
+    /// Wakes connections for other threads, for ever.
+    pub(super) async fn carry(&self) {
+        loop {
+            self.wake.notified().await;
+            let woken = std::mem::take(&mut *lock(&self.woken));
+            woken.iter().for_each(|port| port.wake());
         }
     }
 
@@ -313,9 +337,9 @@ mod tests {
         );
         let port = hub.open();
         let (conn, waker) = (port.conn(), std::task::Waker::noop());
-        hub.take_from(shard, one, ToEdge::Detached { conn });
+        hub.take_from(shard, one, ToEdge::Detached { conn }, &mut Vec::new());
         assert!(port.take(waker).messages.is_empty());
-        hub.take_from(shard, two, ToEdge::Detached { conn });
+        hub.take_from(shard, two, ToEdge::Detached { conn }, &mut Vec::new());
         assert_eq!(port.take(waker).messages.len(), 1);
     }
 }

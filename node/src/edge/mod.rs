@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 pub(crate) use hub::Hub;
 pub(crate) use listener::Begins;
+pub(crate) use port::Port;
 
 use self::{admission::Admission, metrics::Stanzas, passwords::Passwords};
 use crate::{clock::Clock, tls::TlsMaterial};
@@ -85,6 +86,11 @@ impl Edge {
             passwords: Passwords::start(password_threads, limits.passwords_waiting_max)?,
             stanzas: Stanzas::new(),
         }))
+    }
+
+    /// Wakes connections that shards have mail for, for ever.
+    pub(crate) async fn carry(self: Arc<Self>) {
+        self.hub.carry().await;
     }
 
     /// Tells connections that time has passed, for ever.

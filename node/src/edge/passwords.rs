@@ -15,7 +15,7 @@ use super::{
 pub(super) struct Passwords(SyncSender<Job>);
 
 struct Job {
-    verify: VerifyPassword,
+    verify: Box<VerifyPassword>,
     port: Arc<Port>,
 }
 
@@ -40,7 +40,7 @@ impl Passwords {
     }
 
     /// Verifies a password; the verdict goes to `port`. Says whether there was room.
-    pub(super) fn verify(&self, verify: VerifyPassword, port: &Arc<Port>) -> bool {
+    pub(super) fn verify(&self, verify: Box<VerifyPassword>, port: &Arc<Port>) -> bool {
         let job = Job {
             verify,
             port: Arc::clone(port),

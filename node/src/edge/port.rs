@@ -21,6 +21,8 @@ pub(crate) struct Port {
 #[derive(Debug, Default)]
 struct Mail {
     waker: Option<Waker>,
+    /// Somebody is about to wake the connection, or has.
+    woken: bool,
     messages: Vec<ToConnection>,
     /// Frames up to here are accepted; 0: nothing new.
     accepted: u64,
@@ -73,27 +75,36 @@ impl Port {
 
     /// Leaves a message.
     pub(crate) fn send(&self, message: ToConnection) {
+        if self.put(message) {
+            self.wake();
+        }
+    }
+
+    /// Leaves a message; says whether [`Self::wake`] is to be called.
+    pub(super) fn put(&self, message: ToConnection) -> bool {
         let mut mail = self.mail();
         mail.messages.push(message);
-        wake(mail);
+        mail.is_to_wake()
     }
 
     /// Leaves a message if the connection has to do with that shard.
     pub(super) fn send_if_of(&self, shard: ShardId, message: impl FnOnce() -> ToConnection) {
         let mut mail = self.mail();
-        if mail.shard == Some(shard) {
-            mail.messages.push(message());
-            wake(mail);
+        if mail.shard != Some(shard) {
+            return;
+        }
+        mail.messages.push(message());
+        if mail.is_to_wake() {
+            drop(mail);
+            self.wake();
         }
     }
 
-    /// Frames up to here are accepted.
-    pub(super) fn accepted(&self, up_to: u64) {
+    /// Frames up to here are accepted; says whether [`Self::wake`] is to be called.
+    pub(super) fn accepted(&self, up_to: u64) -> bool {
         let mut mail = self.mail();
         mail.accepted = mail.accepted.max(up_to);
-        if mail.wants_accepted {
-            wake(mail);
-        }
+        mail.wants_accepted && mail.is_to_wake()
     }
 
     /// Time has passed; it was asked for once.
@@ -101,7 +112,18 @@ impl Port {
         let mut mail = self.mail();
         mail.ticking = false;
         mail.tick = true;
-        wake(mail);
+        if mail.is_to_wake() {
+            drop(mail);
+            self.wake();
+        }
+    }
+
+    /// Wakes the connection.
+    pub(super) fn wake(&self) {
+        let waker = self.mail().waker.clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// The connection wants to be told once that time has passed; says whether that is news.
@@ -116,6 +138,7 @@ impl Port {
             Some(known) if known.will_wake(waker) => {}
             known => *known = Some(waker.clone()),
         }
+        mail.woken = false;
         mail.wants_accepted = false;
         Taken {
             messages: std::mem::take(&mut mail.messages),
@@ -143,10 +166,8 @@ impl Port {
     }
 }
 
-fn wake(mail: MutexGuard<'_, Mail>) {
-    let waker = mail.waker.clone();
-    drop(mail);
-    if let Some(waker) = waker {
-        waker.wake();
+impl Mail {
+    fn is_to_wake(&mut self) -> bool {
+        !std::mem::replace(&mut self.woken, true)
     }
 }

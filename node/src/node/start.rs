@@ -47,8 +47,8 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     let unknown_users = UnknownUsers::new(&secret(config.data())?, &[]);
 
     let cores = available_parallelism().map_or(1, usize::from);
-    let shard_threads = Threads::start("shard", config.core.threads.map_or(cores, usize::from))?;
-    let edge_threads = Threads::start("edge", config.edge.threads.map_or(cores, usize::from))?;
+    let shard_threads = Threads::of_shards(config.core.threads.map_or(cores, usize::from))?;
+    let edge_threads = Threads::of_edge(config.edge.threads.map_or(cores, usize::from))?;
     let clock = Clock::start();
     let options = config.limits.group_options();
     let shards = options.shards;
@@ -91,6 +91,7 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     let edge = Edge::new(Arc::clone(&hub), edge_config, tls, clock, edge_limits, cores)
         .map_err(|error| failed("threads for passwords cannot be started", &error))?;
     edge_threads.handle()?.spawn(Arc::clone(&edge).ticks());
+    edge_threads.handle()?.spawn(Arc::clone(&edge).carry());
 
     let group_handles: Vec<_> = groups.iter().cloned().collect();
     let starting = Shards::start(

@@ -2,19 +2,31 @@
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::StartError;
+use crate::{StartError, shard::tell_now};
 
 /// A runtime that may be dropped anywhere; what still runs on it is dropped too.
 pub(super) struct Threads(Option<Runtime>);
 
 impl Threads {
-    /// Starts `count` threads.
-    pub(super) fn start(name: &str, count: usize) -> Result<Self, StartError> {
-        let runtime = Builder::new_multi_thread()
+    /// Starts `count` threads that serve sockets. What they have for shards leaves before they rest.
+    pub(super) fn of_edge(count: usize) -> Result<Self, StartError> {
+        Self::start(
+            Builder::new_multi_thread().enable_all().on_thread_park(tell_now),
+            "edge",
+            count,
+        )
+    }
+
+    /// Starts `count` threads that evaluate; there are no sockets for them.
+    pub(super) fn of_shards(count: usize) -> Result<Self, StartError> {
+        Self::start(Builder::new_multi_thread().enable_time(), "shard", count)
+    }
+
+    fn start(builder: &mut Builder, name: &str, count: usize) -> Result<Self, StartError> {
+        let runtime = builder
             .worker_threads(count.max(1))
             .max_blocking_threads(8)
             .thread_name(name)
-            .enable_all()
             .build()
             .map_err(|error| StartError::Failed(format!("threads cannot be started: {error}")))?;
         Ok(Self(Some(runtime)))

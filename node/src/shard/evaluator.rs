@@ -13,11 +13,15 @@ use heronry_xmpp::{
 use tokio::sync::oneshot;
 
 use super::{
-    Control, Inboxes, ShardLimits, Statuses, Traffic, entity::Entities, inbox::Run, metrics, proposer::Proposer,
+    Control, Inboxes, ShardLimits, Statuses, Traffic,
+    entity::Entities,
+    inbox::Run,
+    metrics::{self, Runs},
+    proposer::Proposer,
 };
 use crate::{
     clock::{Clock, SystemRandom},
-    edge::Hub,
+    edge::{Hub, Port},
 };
 
 /// Ticks after which a shard tells how it is.
@@ -55,6 +59,9 @@ pub(super) struct Evaluator {
     ticks: u32,
     run: Run,
     out: Vec<Output>,
+    /// Connections that are to wake.
+    woken: Vec<Arc<Port>>,
+    runs: Runs,
 }
 
 impl Evaluator {
@@ -79,6 +86,8 @@ impl Evaluator {
             ticks: 0,
             run: Run::default(),
             out: Vec::new(),
+            woken: Vec::new(),
+            runs: Runs::new(),
         }
     }
 
@@ -111,7 +120,7 @@ impl Evaluator {
             }
         }
         self.run = run;
-        metrics::evaluated(messages, began.elapsed());
+        self.runs.evaluated(messages, began.elapsed());
     }
 
     fn evaluate(&mut self, run: &mut Run) {
@@ -135,6 +144,7 @@ impl Evaluator {
             self.perform();
             self.proposer.propose();
         }
+        self.around.hub.wake(&mut self.woken);
         let leads = self.shard.is_leading().then(|| self.shard.term());
         self.around.statuses.leads(self.id, leads);
     }
@@ -271,7 +281,7 @@ impl Evaluator {
             Output::Propose { no, batch } => self.proposer.push(no, batch),
             Output::Edge { to, term, message } => {
                 if to == self.around.hub.id() {
-                    self.around.hub.take_from(self.id, term, message);
+                    self.around.hub.take_from(self.id, term, message, &mut self.woken);
                 }
             }
             Output::AllEdges { term, message } => {

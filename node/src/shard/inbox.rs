@@ -1,6 +1,7 @@
 //! What waits for a shard. Mailboxes of actors have no bound, so a shard's mail is kept here and counted; its actor is only
 //! told that there is some, once for a whole run of messages.
 
+use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use heronry_cluster::{Leadership, ProposeError};
@@ -43,6 +44,22 @@ struct Queue {
 /// There is something in the inbox.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wake;
+
+thread_local! {
+    /// Actors that this thread is about to tell.
+    static TO_TELL: RefCell<Vec<ActorRef<Wake>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Tells the actors whose telling was put off by [`Inbox::take_from`]. A thread that puts it off calls this before it rests:
+/// so a shard is told once of what many connections had to say.
+pub(crate) fn tell_now() {
+    // Telling may run code of the runtime, which may rest: nothing is borrowed then.
+    let actors = TO_TELL.take();
+    for actor in actors {
+        // An actor that has ended is replaced or not needed.
+        let _ = actor.cast(Wake);
+    }
+}
 
 /// What is to be evaluated. Waits while the shard's proposals do not keep up.
 #[derive(Debug)]
@@ -144,7 +161,7 @@ impl Inbox {
     }
 
     /// Takes what a connection sends, and empties `messages`. Says whether there is room for more; if not, the connection reads
-    /// no further until its edge is told that there is.
+    /// no further until its edge is told that there is. The shard is told when this thread calls [`tell_now`].
     pub(crate) fn take_from(&self, edge: EdgeId, conn: Conn, messages: &mut Vec<(Term, ToShard)>) -> bool {
         let mut queue = self.queue();
         for (term, message) in messages.drain(..) {
@@ -155,7 +172,11 @@ impl Inbox {
         if !room {
             queue.held.push(conn);
         }
-        tell(queue);
+        if !std::mem::replace(&mut queue.told, true)
+            && let Some(actor) = queue.actor.clone()
+        {
+            TO_TELL.with_borrow_mut(|actors| actors.push(actor));
+        }
         room
     }
 
@@ -200,11 +221,10 @@ impl Inbox {
 
 /// Tells the actor, unless it has been told.
 fn tell(mut queue: MutexGuard<'_, Queue>) {
-    if queue.told {
+    if std::mem::replace(&mut queue.told, true) {
         return;
     }
     let Some(actor) = queue.actor.clone() else { return };
-    queue.told = true;
     drop(queue);
     // An actor that has ended is replaced or not needed.
     let _ = actor.cast(Wake);

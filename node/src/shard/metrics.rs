@@ -3,12 +3,30 @@
 use std::time::Duration;
 
 use heronry_xmpp::shard::{Event, Stats};
+use metrics::{Counter, Histogram};
 
-/// A run of messages has been evaluated.
-pub(super) fn evaluated(messages: usize, took: Duration) {
-    metrics::counter!("shard_runs_total").increment(1);
-    metrics::counter!("shard_messages_total").increment(messages as u64);
-    metrics::histogram!("shard_run_seconds").record(took.as_secs_f64());
+/// Runs of messages: counted too often for counters to be looked up by name.
+pub(super) struct Runs {
+    runs: Counter,
+    messages: Counter,
+    seconds: Histogram,
+}
+
+impl Runs {
+    pub(super) fn new() -> Self {
+        Self {
+            runs: metrics::counter!("shard_runs_total"),
+            messages: metrics::counter!("shard_messages_total"),
+            seconds: metrics::histogram!("shard_run_seconds"),
+        }
+    }
+
+    /// A run of messages has been evaluated.
+    pub(super) fn evaluated(&self, messages: usize, took: Duration) {
+        self.runs.increment(1);
+        self.messages.increment(messages as u64);
+        self.seconds.record(took.as_secs_f64());
+    }
 }
 
 /// An entry of this many batches has been proposed.

@@ -19,9 +19,32 @@ use tempfile::TempDir;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Broker {
-    pub(crate) node: Arc<Node>,
+    pub(crate) node: Held,
     pub(crate) config: Config,
     _data: TempDir,
+}
+
+/// A node that is ended in order: a process that exits while RocksDB's threads run may be aborted.
+pub(crate) struct Held(Arc<Node>);
+
+impl std::ops::Deref for Held {
+    type Target = Arc<Node>;
+
+    fn deref(&self) -> &Arc<Node> {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let node = Arc::clone(&self.0);
+        // The test's own runtime may have one thread only, and that is this one.
+        let ended = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(node.shutdown());
+        });
+        let _ = ended.join();
+    }
 }
 
 impl Broker {
@@ -38,7 +61,7 @@ impl Broker {
         config.edge.c2s_tls = vec!["127.0.0.1:0".parse().unwrap()];
         config.auth.mechanisms = vec![Mechanism::ScramSha256, Mechanism::Plain];
         change(&mut config);
-        let node = Arc::new(Node::start(config.clone()).await.unwrap());
+        let node = Held(Arc::new(Node::start(config.clone()).await.unwrap()));
         Self {
             node,
             config,
@@ -61,7 +84,7 @@ impl Broker {
                 }
             }
         };
-        let node = Arc::new(tokio::time::timeout(PATIENCE, started).await.unwrap());
+        let node = Held(Arc::new(tokio::time::timeout(PATIENCE, started).await.unwrap()));
         Self { node, config, _data }
     }
 

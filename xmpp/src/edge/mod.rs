@@ -116,7 +116,7 @@ pub enum Output {
     /// Restart the framer: a stream header comes next.
     Restart,
     /// Run it on the pool for passwords, and call [`Connection::password_verified`].
-    VerifyPassword(VerifyPassword),
+    VerifyPassword(Box<VerifyPassword>),
     /// The stream is over. When all bytes are written, wait a moment for the device's end tag and close the socket.
     Close,
     /// The shard has taken over what there was of a session: the connection may be dropped.

@@ -115,7 +115,7 @@ impl Connection {
                 stream::Output::Send(bytes) => io.bytes.extend_from_slice(&bytes),
                 stream::Output::StartTls => io.out.push(Output::StartTls),
                 stream::Output::Restart => io.out.push(Output::Restart),
-                stream::Output::VerifyPassword(job) => io.out.push(Output::VerifyPassword(job)),
+                stream::Output::VerifyPassword(job) => io.out.push(Output::VerifyPassword(Box::new(job))),
                 stream::Output::Authenticated { account, mechanism } => {
                     tracing::debug!(%account, %mechanism, "authenticated");
                 }
@@ -200,7 +200,7 @@ impl Connection {
         match (asked.request, message) {
             (ToShard::Credentials { .. }, ToEdge::Credentials { credentials, .. }) => {
                 self.negotiate(
-                    |negotiating, io| negotiating.responder.credentials(credentials, io.random),
+                    |negotiating, io| negotiating.responder.credentials(*credentials, io.random),
                     io,
                 );
             }

@@ -44,6 +44,7 @@ impl Shard {
             }
         };
         let mut turn = Turn::of(account);
+        let credentials = Box::new(credentials);
         turn.to_edge(edge, ToEdge::Credentials { conn, credentials });
         self.finish(turn, io);
     }
