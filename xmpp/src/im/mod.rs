@@ -4,3 +4,4 @@ pub mod delivery;
 pub mod presence;
 pub mod session_establishment;
 pub mod stored;
+pub mod subscription;
