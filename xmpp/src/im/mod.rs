@@ -2,6 +2,7 @@
 
 pub mod delivery;
 pub mod presence;
+pub mod roster;
 pub mod session_establishment;
 pub mod stored;
 pub mod subscription;

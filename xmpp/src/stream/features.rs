@@ -1,6 +1,7 @@
 //! Stream features (RFC 6120 §4.3.2): written by the receiving entity, read by the initiating one.
 
 use super::{BIND, SASL, SASL_CB, SESSION, TLS};
+use crate::im::roster::payload::{NS_PRE_APPROVAL, NS_VERSIONING};
 use crate::sasl::{BindingType, Mechanism};
 use crate::xep::sm;
 use crate::xml::{Element, STREAM};
@@ -14,7 +15,8 @@ pub(super) struct Offer<'a> {
     pub(super) mechanisms: &'a [Mechanism],
     /// Of the `-PLUS` mechanisms among them (XEP-0440).
     pub(super) bindings: &'a [BindingType],
-    /// Resource binding, and the session that nobody needs any more.
+    /// Resource binding, the session that nobody needs any more, and what is only said and not negotiated: roster versioning
+    /// and subscription pre-approval (RFC 6121 §2.6.1, §3.4).
     pub(super) bind: bool,
     /// Stream management (XEP-0198).
     pub(super) management: bool,
@@ -45,6 +47,8 @@ impl Offer<'_> {
             Element::new("session", SESSION)
                 .with_child(Element::new("optional", SESSION))
                 .write_str(out, "");
+            Element::new("ver", NS_VERSIONING).write_str(out, "");
+            Element::new("sub", NS_PRE_APPROVAL).write_str(out, "");
         }
         if self.management {
             Element::new("sm", sm::NS).write_str(out, "");

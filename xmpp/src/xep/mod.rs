@@ -3,6 +3,8 @@
 //! Adding one is a folder and a line in [`FEATURES`]. Stream-level extensions ([`sm`]) belong to the stream and the session
 //! and are only listed in [`SPECS`].
 
+pub mod blocking;
+pub mod carbons;
 pub mod disco;
 pub mod ping;
 pub mod private_xml;

@@ -1,0 +1,3 @@
+//! XEP-0191: Blocking Command.
+
+pub mod payload;

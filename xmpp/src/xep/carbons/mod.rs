@@ -1,0 +1,3 @@
+//! XEP-0280: Message Carbons.
+
+pub mod forward;
