@@ -17,12 +17,16 @@ pub(crate) struct Sent {
 }
 
 /// Who wanted a stanza sent. Only the application gets its stanzas back when a session is lost: a request fails by itself,
-/// and an answer to the server's request is of no use to a new session.
+/// and an answer to a request is of no use to a new session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Application,
+    /// Sent again in a new session by whoever watches over it ([`Courier`](crate::delivery::Courier)).
+    Delivery,
     Request,
     Answer,
+    /// Belongs to one session, and is said again in a new one: our presence, the request for the roster.
+    Session,
 }
 
 /// Both counters of one session, and the stanzas between sent and acknowledged, oldest first.
@@ -56,12 +60,12 @@ impl Acknowledgements {
         self.unacknowledged.push_back(sent);
     }
 
-    /// The server's `h`: it has taken responsibility for that many. Says how many are acknowledged by it.
-    pub(crate) fn acknowledge(&mut self, h: Counter) -> Result<usize, HandledCountTooHigh> {
+    /// The server's `h`: it has taken responsibility for that many. Says how many are acknowledged by it, and gives each.
+    pub(crate) fn acknowledge(&mut self, h: Counter, each: impl FnMut(Sent)) -> Result<usize, HandledCountTooHigh> {
         // The queue is bounded far below 2^32.
         let sent = self.acknowledged.plus(self.unacknowledged.len() as u32);
         let newly = self.acknowledged.acknowledge(sent, h)? as usize;
-        self.unacknowledged.drain(..newly);
+        self.unacknowledged.drain(..newly).for_each(each);
         self.acknowledged = h;
         Ok(newly)
     }
@@ -105,9 +109,9 @@ mod tests {
         ["a", "b", "c"]
             .into_iter()
             .for_each(|id| acks.send(sent(id, Origin::Application)));
-        assert_eq!(acks.acknowledge(Counter(2)), Ok(2));
+        assert_eq!(acks.acknowledge(Counter(2), drop), Ok(2));
         assert_eq!(ids(acks.unacknowledged().cloned()), ["c"]);
-        assert_eq!(acks.acknowledge(Counter(2)), Ok(0), "an h may be repeated");
+        assert_eq!(acks.acknowledge(Counter(2), drop), Ok(0), "an h may be repeated");
         assert_eq!(acks.waiting(), 1);
     }
 
@@ -117,9 +121,9 @@ mod tests {
         ["a", "b"]
             .into_iter()
             .for_each(|id| acks.send(sent(id, Origin::Application)));
-        assert!(acks.acknowledge(Counter(3)).is_err());
-        assert_eq!(acks.acknowledge(Counter(2)), Ok(2));
-        assert!(acks.acknowledge(Counter(1)).is_err());
+        assert!(acks.acknowledge(Counter(3), drop).is_err());
+        assert_eq!(acks.acknowledge(Counter(2), drop), Ok(2));
+        assert!(acks.acknowledge(Counter(1), drop).is_err());
     }
 
     #[test]
@@ -133,7 +137,7 @@ mod tests {
         ["a", "b", "c"]
             .into_iter()
             .for_each(|id| acks.send(sent(id, Origin::Application)));
-        assert_eq!(acks.acknowledge(Counter(0)), Ok(2));
+        assert_eq!(acks.acknowledge(Counter(0), drop), Ok(2));
         assert_eq!(ids(acks.unacknowledged().cloned()), ["c"]);
         acks.receive();
         assert_eq!(acks.received(), Counter(0));
@@ -145,6 +149,8 @@ mod tests {
         acks.send(sent("a", Origin::Application));
         acks.send(sent("b", Origin::Request));
         acks.send(sent("c", Origin::Answer));
+        acks.send(sent("x", Origin::Delivery));
+        acks.send(sent("y", Origin::Session));
         acks.send(sent("d", Origin::Application));
         assert_eq!(ids(acks.give_back()), ["a", "d"]);
     }

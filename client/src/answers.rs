@@ -6,18 +6,20 @@ use heronry_xmpp::{
     xml::Element,
 };
 
+use crate::delivery::receipt::RECEIPTS;
+
 const PING: &str = "urn:xmpp:ping";
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 const VERSION: &str = "jabber:iq:version";
 
-/// The answer to an iq of type get or set; none to what must not be answered.
-pub(crate) fn answer(request: &Stanza, asked: IqType) -> Option<Stanza> {
+/// The answer to an iq of type get or set; none to what must not be answered. `receipts` says whether we give any (XEP-0184 §4).
+pub(crate) fn answer(request: &Stanza, asked: IqType, receipts: bool) -> Option<Stanza> {
     let payload = request.payload().map(|payload| (payload.name, payload.ns));
     match (asked, payload) {
         (IqType::Get, Some(("ping", PING))) => Some(request.result(None)),
         (IqType::Get, Some(("query", VERSION))) => Some(request.result(Some(&version()))),
         (IqType::Get, Some(("query", DISCO_INFO))) => match node(request) {
-            None => Some(request.result(Some(&disco_info()))),
+            None => Some(request.result(Some(&disco_info(receipts)))),
             // XEP-0030 §3.2: we have no nodes.
             Some(_) => request.error(&StanzaError::item_not_found()),
         },
@@ -35,7 +37,7 @@ fn version() -> Element {
         .with_child(Element::new("version", VERSION).with_text(env!("CARGO_PKG_VERSION")))
 }
 
-fn disco_info() -> Element {
+fn disco_info(receipts: bool) -> Element {
     let identity = Element::new("identity", DISCO_INFO)
         .with_attr("category", "client")
         .with_attr("type", "bot")
@@ -44,6 +46,7 @@ fn disco_info() -> Element {
     Element::new("query", DISCO_INFO)
         .with_child(identity)
         .with_children([DISCO_INFO, VERSION, PING].map(feature))
+        .with_children(receipts.then(|| feature(RECEIPTS)))
 }
 
 #[cfg(test)]
@@ -63,7 +66,9 @@ mod tests {
             panic!("{parsed:?}")
         };
         let mut written = Vec::new();
-        answer(&request, IqType::Get).expect("an answer").write(&mut written);
+        answer(&request, IqType::Get, true)
+            .expect("an answer")
+            .write(&mut written);
         let written = String::from_utf8(written).expect("UTF-8").replace('"', "'");
         assert!(
             written.contains("to='capulet.example'") && written.contains("id='1'"),
@@ -82,6 +87,10 @@ mod tests {
         check(
             "<query xmlns='http://jabber.org/protocol/disco#info'/>",
             "<feature var='urn:xmpp:ping'/>",
+        );
+        check(
+            "<query xmlns='http://jabber.org/protocol/disco#info'/>",
+            "<feature var='urn:xmpp:receipts'/>",
         );
         check(
             "<query xmlns='http://jabber.org/protocol/disco#info' node='x'/>",
@@ -105,6 +114,6 @@ mod tests {
     #[test]
     fn an_iq_that_is_no_request_is_not_answered() {
         let result = Stanza::iq(IqType::Result, "1", None);
-        assert_eq!(answer(&result, IqType::Result), None);
+        assert_eq!(answer(&result, IqType::Result, true), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,10 +18,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     connection::{self, Begun},
+    delivery::Courier,
     driver::{Command, Driver},
     error::{ConnectError, RequestError, SendError},
     event::{Events, Resumption},
     options::Options,
+    presence::SharedPresence,
+    roster::SharedRoster,
 };
 
 /// A session with an XMPP server.
@@ -46,6 +49,19 @@ pub(crate) struct Shared {
     next_id: AtomicU64,
     /// Permits for requests that wait.
     requests: Semaphore,
+    /// There when messages are delivered reliably.
+    pub(crate) courier: OnceLock<Arc<Courier>>,
+    /// There when somebody has asked for the roster.
+    pub(crate) roster: OnceLock<Arc<SharedRoster>>,
+    /// There when somebody watches presence.
+    pub(crate) presence: OnceLock<Arc<SharedPresence>>,
+}
+
+impl Shared {
+    /// An id for a request that no other of this client has.
+    pub(crate) fn next_id(&self) -> String {
+        format!("q{}", self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// A request to be sent as an iq: to whom, what, and how long to wait.
@@ -102,7 +118,7 @@ impl Client {
     /// See [`ConnectError`].
     pub async fn connect(options: Options) -> Result<(Self, Events), ConnectError> {
         let mut secret = options.secret.clone();
-        let (connection, begun) = connection::begin(&options, &mut secret, None).await?;
+        let (connection, begun) = connection::begin(&options, &mut secret, None, None).await?;
         let Begun::Bound { session, .. } = begun else {
             return Err(ConnectError::Protocol("a session was resumed that was never there"));
         };
@@ -112,6 +128,9 @@ impl Client {
             closing: closing.clone(),
             next_id: AtomicU64::new(0),
             requests: Semaphore::new(options.limits.requests_max.max(1)),
+            courier: OnceLock::new(),
+            roster: OnceLock::new(),
+            presence: OnceLock::new(),
             options,
         });
         let (commands, commands_received) = mpsc::channel(shared.options.limits.commands_max.max(1));
@@ -170,7 +189,7 @@ impl Client {
     /// request may or may not have been carried out.
     pub async fn request(&self, request: Request) -> Result<Option<Element>, RequestError> {
         let timeout = request.timeout.unwrap_or(self.shared.options.request_timeout);
-        let mut stanza = Stanza::iq(request.type_, self.next_id(), Some(&request.payload));
+        let mut stanza = Stanza::iq(request.type_, self.shared.next_id(), Some(&request.payload));
         stanza.to = request.to;
         if stanza.size() > self.shared.options.limits.stanza_bytes_max {
             return Err(RequestError::TooLong);
@@ -205,19 +224,32 @@ impl Client {
         result.await.map_err(|_| ConnectError::Closed)?
     }
 
-    /// Ends the session in order: what was sent before is written, the server is told what we have received, and the stream is
+    /// Ends the session in order: what was sent before is written, what is under way has its [`Outcome`](crate::Outcome) now, the server is told what we have received, and the stream is
     /// closed. Returns when that is done, or has taken five seconds.
     pub async fn close(&self) {
         self.shared.closing.cancel();
         self.commands.closed().await;
     }
 
-    async fn command(&self, command: Command) -> Result<(), ()> {
+    pub(crate) async fn command(&self, command: Command) -> Result<(), ()> {
         self.commands.send(command).await.map_err(|_| ())
     }
 
-    fn next_id(&self) -> String {
-        format!("q{}", self.shared.next_id.fetch_add(1, Ordering::Relaxed))
+    pub(crate) fn commands(&self) -> mpsc::Sender<Command> {
+        self.commands.clone()
+    }
+
+    /// Has the driver look for messages to deliver. When there is no room it is awake and looks anyway.
+    pub(crate) fn look(&self) {
+        let _ = self.commands.try_send(Command::Look);
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.shared.options
     }
 }
 

@@ -11,17 +11,19 @@ use heronry_xmpp::{
     sasl::{ChannelBindings, ClientKeys, Secret},
     stream::{Initiator, InitiatorConfig, InitiatorOutput, TlsDemand},
     xep::sm::{Counter, Enable, Resume},
-    xml::{Framer, Limits, StreamPrefixes},
+    xml::{Element, Framer, Limits, StreamPrefixes},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
     time::timeout,
 };
+use tracing::debug;
 
 pub use crate::transport::Transport;
 use crate::{
+    connecting::{Candidate, Encryption, HostPort, Plan},
     error::ConnectError,
-    options::{Options, Tls},
+    options::Options,
 };
 
 const READ_BYTES: usize = 4 * 1024;
@@ -49,7 +51,12 @@ impl OpenSession {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn open(options: &Options) -> Result<Self, ConnectError> {
-        let negotiated = negotiate_in_time(options, options.secret.clone(), None, false).await?;
+        let wanted = Wanted {
+            secret: options.secret.clone(),
+            earlier: None,
+            management: false,
+        };
+        let negotiated = negotiate(options, wanted, None).await?;
         let Begun::Bound { session, .. } = negotiated.begun else {
             return Err(ConnectError::Protocol("a session was resumed that was never there"));
         };
@@ -75,6 +82,7 @@ pub(crate) struct Connection {
     pub(crate) input: BytesMut,
     /// Stanzas that came before counting began, oldest first.
     pub(crate) early: Vec<Bytes>,
+    pub(crate) encryption: Encryption,
 }
 
 /// What a new session is.
@@ -83,6 +91,8 @@ pub(crate) struct Session {
     pub(crate) jid: FullJid,
     /// Present when stanzas are counted.
     pub(crate) management: Option<Management>,
+    /// The server knows versions of the roster (RFC 6121 §2.6.1).
+    pub(crate) roster_versions: bool,
 }
 
 /// Stream management of a session (XEP-0198).
@@ -90,6 +100,8 @@ pub(crate) struct Session {
 pub(crate) struct Management {
     /// The SM-ID, when the session can be resumed.
     pub(crate) id: Option<Box<str>>,
+    /// Where the server wants it to be resumed (§5), and how it is spoken to.
+    pub(crate) location: Option<Box<(HostPort, Encryption)>>,
 }
 
 /// What a negotiation came to.
@@ -104,13 +116,20 @@ pub(crate) enum Begun {
     },
 }
 
-/// Connects and begins a session, or goes on with `earlier`. The secret is given back with keys, where there are such.
+/// Connects and begins a session, or goes on with `earlier`, at `preferred` or where the options say. The secret is given back
+/// with keys, where there are such.
 pub(crate) async fn begin(
     options: &Options,
     secret: &mut Secret,
     earlier: Option<Resume>,
+    preferred: Option<&(HostPort, Encryption)>,
 ) -> Result<(Connection, Begun), ConnectError> {
-    let mut negotiated = negotiate_in_time(options, secret.clone(), earlier, options.stream_management).await?;
+    let wanted = Wanted {
+        secret: secret.clone(),
+        earlier,
+        management: options.stream_management,
+    };
+    let mut negotiated = negotiate(options, wanted, preferred).await?;
     if let Some(keys) = negotiated.keys.take() {
         *secret = secret.clone().with_keys(keys);
     }
@@ -123,8 +142,19 @@ pub(crate) async fn begin(
         prefixes: negotiated.prefixes,
         input: negotiated.input,
         early: negotiated.early,
+        encryption: negotiated.encryption,
     };
     Ok((connection, negotiated.begun))
+}
+
+/// What a negotiation is to come to.
+#[derive(Clone)]
+struct Wanted {
+    secret: Secret,
+    /// The session to go on with.
+    earlier: Option<Resume>,
+    /// Stream management for a new one.
+    management: bool,
 }
 
 struct Negotiated {
@@ -134,34 +164,67 @@ struct Negotiated {
     prefixes: StreamPrefixes,
     early: Vec<Bytes>,
     keys: Option<ClientKeys>,
+    encryption: Encryption,
     begun: Begun,
 }
 
-async fn negotiate_in_time(
-    options: &Options,
-    secret: Secret,
-    earlier: Option<Resume>,
-    management: bool,
-) -> Result<Negotiated, ConnectError> {
-    let negotiation = negotiate(options, secret, earlier, management);
-    timeout(options.connect_timeout, negotiation)
-        .await
-        .map_err(|_| ConnectError::Timeout)?
-}
-
+/// Negotiates with the first server that takes us. When none does, the error is one that may pass, if there was one.
 async fn negotiate(
     options: &Options,
-    secret: Secret,
-    earlier: Option<Resume>,
-    management: bool,
+    wanted: Wanted,
+    preferred: Option<&(HostPort, Encryption)>,
 ) -> Result<Negotiated, ConnectError> {
+    let mut plan = Plan::new(options, preferred);
+    let mut failure: Option<ConnectError> = None;
+    while let Some(candidate) = timeout(options.connect_timeout, plan.next())
+        .await
+        .unwrap_or(Some(Err(ConnectError::Timeout)))
+    {
+        let error = match candidate {
+            Err(error) => error,
+            Ok(candidate) => {
+                let attempt = negotiate_at(options, wanted.clone(), candidate);
+                let attempt = timeout(options.connect_timeout, attempt).await;
+                match attempt.unwrap_or(Err(ConnectError::Timeout)) {
+                    Ok(negotiated) => return Ok(negotiated),
+                    Err(error) => {
+                        debug!(address = %candidate.address, %error, "not connected");
+                        if let Some(place) = error.other_host()
+                            && plan.redirect(place, candidate.encryption)
+                        {
+                            continue;
+                        }
+                        error
+                    }
+                }
+            }
+        };
+        if !error.is_of_this_server() {
+            return Err(error);
+        }
+        if failure
+            .as_ref()
+            .is_none_or(|earlier| !earlier.is_transient() || error.is_transient())
+        {
+            failure = Some(error);
+        }
+    }
+    Err(failure.unwrap_or_else(|| ConnectError::Unreachable(io::ErrorKind::NotFound.into())))
+}
+
+async fn negotiate_at(options: &Options, wanted: Wanted, place: Candidate) -> Result<Negotiated, ConnectError> {
     let domain = options.account.domain();
-    let mut transport = Transport::connect(&options.place(), domain, options.source).await?;
-    if let Tls::Direct(trust) = &options.tls {
-        transport = transport.encrypt(trust, domain, true).await?;
+    let encryption = place.encryption;
+    let trust = || {
+        let trust = options.tls.trust();
+        trust.ok_or(ConnectError::Protocol("TLS begins where none is wanted"))
+    };
+    let mut transport = Transport::connect(place.address, options.source, options.connect_timeout / 3).await?;
+    if encryption == Encryption::Direct {
+        transport = transport.encrypt(trust()?, domain, true).await?;
     }
     let bindings = transport.is_encrypted().then(|| channel_bindings(options, &transport));
-    let mut negotiation = Negotiation::new(options, secret, earlier, management, bindings);
+    let mut negotiation = Negotiation::new(options, wanted, encryption, bindings);
     let mut framer = Framer::new();
     let mut input = BytesMut::with_capacity(READ_BYTES);
     let mut outputs = vec![InitiatorOutput::Send(negotiation.initiator.start())];
@@ -177,10 +240,7 @@ async fn negotiate(
                     // RFC 6120 §5.4.3.3: what came in the clear is forgotten.
                     input.clear();
                     framer.restart();
-                    let Tls::StartTls(trust) = &options.tls else {
-                        return Err(ConnectError::Protocol("TLS begins where none is wanted"));
-                    };
-                    transport = transport.encrypt(trust, domain, false).await?;
+                    transport = transport.encrypt(trust()?, domain, false).await?;
                     let bindings = channel_bindings(options, &transport);
                     for output in negotiation.initiator.tls_established(bindings) {
                         if let InitiatorOutput::Send(bytes) = output {
@@ -199,6 +259,7 @@ async fn negotiate(
                         prefixes,
                         early,
                         keys,
+                        encryption,
                         begun,
                     });
                 }
@@ -233,8 +294,10 @@ fn channel_bindings(options: &Options, transport: &Transport) -> ChannelBindings
 /// The initiator, and what it has told so far.
 struct Negotiation {
     initiator: Initiator,
+    encryption: Encryption,
     keys: Option<ClientKeys>,
     jid: Option<FullJid>,
+    roster_versions: bool,
     management: Option<Management>,
     resumed: Option<Counter>,
     h_of_old: Option<Counter>,
@@ -242,31 +305,27 @@ struct Negotiation {
 }
 
 impl Negotiation {
-    fn new(
-        options: &Options,
-        secret: Secret,
-        earlier: Option<Resume>,
-        management: bool,
-        tls: Option<ChannelBindings>,
-    ) -> Self {
-        let mut config = InitiatorConfig::new(options.account.clone(), secret);
+    fn new(options: &Options, wanted: Wanted, encryption: Encryption, tls: Option<ChannelBindings>) -> Self {
+        let mut config = InitiatorConfig::new(options.account.clone(), wanted.secret);
         config.resource = options.resource.clone();
-        config.tls = match options.tls {
-            Tls::None => TlsDemand::Never,
-            Tls::StartTls(_) | Tls::Direct(_) => TlsDemand::Required,
+        config.tls = match encryption {
+            Encryption::None => TlsDemand::Never,
+            Encryption::StartTls | Encryption::Direct => TlsDemand::Required,
         };
         if let Some(mechanism) = options.mechanism {
             config.mechanisms = vec![mechanism];
         }
-        config.management = management.then_some(Enable {
+        config.management = wanted.management.then_some(Enable {
             resume: true,
             max_seconds: None,
         });
-        config.resume = earlier;
+        config.resume = wanted.earlier;
         Self {
             initiator: Initiator::new(config, tls),
+            encryption,
             keys: None,
             jid: None,
+            roster_versions: false,
             management: None,
             resumed: None,
             h_of_old: None,
@@ -277,10 +336,18 @@ impl Negotiation {
     fn note(&mut self, output: InitiatorOutput) -> Result<(), ConnectError> {
         match output {
             InitiatorOutput::Authenticated { keys, .. } => self.keys = keys,
+            InitiatorOutput::Features(features) => {
+                let versions = |element: &Element| element.child("ver", "urn:xmpp:features:rosterver").is_some();
+                self.roster_versions = features.element.as_deref().is_some_and(versions);
+            }
             InitiatorOutput::Bound(jid) => self.jid = Some(jid),
             InitiatorOutput::Enabled(enabled) => {
                 self.management = Some(Management {
                     id: enabled.id.filter(|_| enabled.resume),
+                    location: enabled
+                        .location
+                        .and_then(|location| HostPort::parse(&location))
+                        .map(|location| Box::new((location, self.encryption))),
                 });
             }
             InitiatorOutput::Resumed(resumed) => self.resumed = Some(resumed.h),
@@ -305,6 +372,7 @@ impl Negotiation {
         let session = Session {
             jid,
             management: self.management.take(),
+            roster_versions: self.roster_versions,
         };
         Ok(Begun::Bound {
             session,

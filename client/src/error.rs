@@ -17,6 +17,9 @@ pub enum ConnectError {
     /// The name has no address, or nothing there accepts connections.
     #[error("the server cannot be reached: {0}")]
     Unreachable(#[source] io::Error),
+    /// The domain says that it has no such service (RFC 2782: the target of its records is the root).
+    #[error("the domain offers no such service")]
+    NoService,
     /// The connection ended before the session began.
     #[error("the connection was lost: {0}")]
     Lost(#[source] io::Error),
@@ -55,7 +58,28 @@ impl ConnectError {
                 InitiatorError::Stream(error) => speaks_of_the_server(&error.condition),
                 _ => false,
             },
-            Self::Untrusted(_) | Self::Protocol(_) | Self::Closed => false,
+            Self::Untrusted(_) | Self::NoService | Self::Protocol(_) | Self::Closed => false,
+        }
+    }
+
+    /// Whether another server of the domain may do what this one did not. Not when it is about us: a password that is
+    /// refused is not shown around.
+    pub(crate) fn is_of_this_server(&self) -> bool {
+        match self {
+            Self::NotAuthenticated(_) | Self::Negotiation(InitiatorError::Bind(_)) => self.is_transient(),
+            Self::Closed => false,
+            _ => true,
+        }
+    }
+
+    /// The place that a server sends us to (RFC 6120 §4.9.3.19).
+    pub(crate) fn other_host(&self) -> Option<&str> {
+        match self {
+            Self::Negotiation(InitiatorError::Stream(StreamError {
+                condition: StreamCondition::SeeOtherHost(host),
+                ..
+            })) => Some(host),
+            _ => None,
         }
     }
 
@@ -76,6 +100,7 @@ fn speaks_of_the_server(condition: &StreamCondition) -> bool {
             | StreamCondition::RemoteConnectionFailed
             | StreamCondition::Reset
             | StreamCondition::ResourceConstraint
+            | StreamCondition::SeeOtherHost(_)
             | StreamCondition::SystemShutdown
     )
 }

@@ -9,15 +9,26 @@ use futures_core::Stream;
 use heronry_xmpp::{jid::FullJid, stanza::Stanza};
 use tokio::sync::mpsc;
 
-use crate::error::{ConnectError, Disconnect};
+use crate::{
+    blocking::BlockListChange,
+    error::{ConnectError, Disconnect},
+    receiving::Carbon,
+};
 
 /// Something happened.
 #[derive(Debug)]
 pub enum Event {
-    /// A message came, of whatever type; also errors for messages of ours.
+    /// A message came, of whatever type; also errors for messages of ours. [`Delay`](crate::Delay) tells whether it is an
+    /// old one. What [`Client::deliver`](crate::Client::deliver) waits for does not come here.
     Message(Stanza),
+    /// Another device of our account has sent or received a message, after
+    /// [`Client::enable_carbons`](crate::Client::enable_carbons).
+    Carbon(Carbon),
     /// A presence came: of a contact, a request for subscription, or an error.
+    /// [`Client::presence`](crate::Client::presence) makes more of it.
     Presence(Stanza),
+    /// Another device of our account has blocked or unblocked somebody.
+    BlockList(BlockListChange),
     /// The connection is gone. With [`Reconnect::Automatic`](crate::Reconnect::Automatic) a
     /// [`Reconnected`](Self::Reconnected) follows sooner or later, unless the server said that another connection has taken
     /// our place; otherwise [`Client::resume`](crate::Client::resume) is awaited.
@@ -37,7 +48,9 @@ pub enum Resumption {
         /// Stanzas sent once more because the server had not received them.
         resent: usize,
     },
-    /// The old session is over; this is a new one, without presence.
+    /// The old session is over; this is a new one. Said again in it by itself: what
+    /// [`Client::set_presence`](crate::Client::set_presence) said last, the request for the roster if there was one, and what
+    /// [`Client::deliver`](crate::Client::deliver) has under way. Everything else begins anew.
     NewSession {
         /// Our address now.
         jid: FullJid,

@@ -35,17 +35,30 @@
 
 mod acknowledgement;
 mod answers;
+mod blocking;
 mod client;
+mod connecting;
 pub mod connection;
+mod delivery;
 mod driver;
+mod end_point;
 mod error;
 mod event;
+mod feed;
 mod options;
+mod presence;
+mod receiving;
 mod requests;
+mod roster;
+#[cfg(test)]
+mod testing;
 mod transport;
 mod trust;
 
+pub use blocking::BlockListChange;
 pub use client::{Client, Request};
+pub use connecting::{Server, ServerError};
+pub use delivery::{Delivery, DeliveryError, Failure, Outcome};
 pub use error::{ConnectError, Disconnect, RequestError, SendError};
 pub use event::{Event, Events, Resumption};
 pub use heronry_xmpp::{
@@ -55,7 +68,10 @@ pub use heronry_xmpp::{
     stream::{StreamCondition, StreamError},
     xml,
 };
-pub use options::{Limits, Options, Reconnect, Server, Tls};
+pub use options::{Limits, Options, Reconnect, Tls};
+pub use presence::{Presence, PresenceChange, Presences, Show};
+pub use receiving::{Carbon, Delay, Direction, Receipts};
+pub use roster::{CachedRoster, Contact, Roster, RosterCache, RosterChange, Subscription};
 pub use trust::{Trust, TrustError};
 
 /// A chat message with a text.

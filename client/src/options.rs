@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,25 +11,18 @@ use heronry_xmpp::{
     sasl::{Mechanism, Password, Secret},
 };
 
-use crate::trust::Trust;
-
-/// Where the server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Server {
-    /// At an address.
-    Address(SocketAddr),
-    /// At a port of a host by name, whatever the domain of our address.
-    HostPort(String, u16),
-    /// At the domain of our address. The name is looked up; service records (RFC 6120 §3.2.1) are not yet.
-    Domain {
-        /// The port: usually 5222, or 5223 for direct TLS.
-        port: u16,
-    },
-}
+use crate::{
+    Receipts, RosterCache,
+    connecting::{Encryption, Server},
+    trust::Trust,
+};
 
 /// How the stream is encrypted.
 #[derive(Clone, Debug)]
 pub enum Tls {
+    /// One way or the other: as the service records of the domain say (XEP-0368 §3), and with STARTTLS at a place that was
+    /// given. A server that offers no encryption is left.
+    Any(Trust),
     /// The stream begins in the clear and is encrypted before anything is said (RFC 6120 §5). A server that does not offer
     /// it is left.
     StartTls(Trust),
@@ -37,6 +31,25 @@ pub enum Tls {
     /// Not at all: everybody on the way can read and change everything. For tests and closed networks. PLAIN is never used
     /// over it.
     None,
+}
+
+impl Tls {
+    /// Who is trusted.
+    pub(crate) fn trust(&self) -> Option<&Trust> {
+        match self {
+            Self::Any(trust) | Self::StartTls(trust) | Self::Direct(trust) => Some(trust),
+            Self::None => None,
+        }
+    }
+
+    /// How a place is spoken to of which nothing else is known.
+    pub(crate) fn by_default(&self) -> Encryption {
+        match self {
+            Self::Any(_) | Self::StartTls(_) => Encryption::StartTls,
+            Self::Direct(_) => Encryption::Direct,
+            Self::None => Encryption::None,
+        }
+    }
 }
 
 /// What to do when the connection is lost.
@@ -60,7 +73,8 @@ pub enum Reconnect {
 pub struct Options {
     pub(crate) account: BareJid,
     pub(crate) secret: Secret,
-    pub(crate) server: Option<Server>,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) name_servers: Vec<SocketAddr>,
     pub(crate) tls: Tls,
     pub(crate) resource: Option<String>,
     pub(crate) mechanism: Option<Mechanism>,
@@ -72,6 +86,10 @@ pub struct Options {
     pub(crate) request_timeout: Duration,
     pub(crate) ping_interval: Duration,
     pub(crate) ping_timeout: Duration,
+    pub(crate) receipts: Receipts,
+    pub(crate) duplicates_window: Duration,
+    pub(crate) resend_after: Option<Duration>,
+    pub(crate) roster_cache: Option<Arc<dyn RosterCache>>,
     pub(crate) limits: Limits,
 }
 
@@ -88,6 +106,16 @@ pub struct Limits {
     pub events_max: usize,
     /// Sends and requests that wait for room. Full: their callers wait.
     pub commands_max: usize,
+    /// Messages under way by [`Client::deliver`](crate::Client::deliver). Full: delivering waits.
+    pub deliveries_max: usize,
+    /// Messages remembered, so that the application does not get them twice. Full: the oldest is forgotten.
+    pub remembered_max: usize,
+    /// Contacts in the roster. Full: more are left out.
+    pub contacts_max: usize,
+    /// Devices of others that [`Client::presence`](crate::Client::presence) knows. Full: more are left out.
+    pub presences_max: usize,
+    /// Changes of roster and presence that a reader has not taken. Full: it is told to look at the whole.
+    pub changes_max: usize,
     /// Bytes of one stanza, and of everything written and not yet taken by the network before sending waits.
     pub stanza_bytes_max: usize,
 }
@@ -99,14 +127,19 @@ impl Default for Limits {
             requests_max: 256,
             events_max: 256,
             commands_max: 64,
+            deliveries_max: 256,
+            remembered_max: 2048,
+            contacts_max: 10_000,
+            presences_max: 4096,
+            changes_max: 256,
             stanza_bytes_max: 256 * 1024,
         }
     }
 }
 
 impl Options {
-    /// An account and its password; everything else by default: STARTTLS at port 5222 of the account's domain with a
-    /// certificate browsers would trust, stream management, and a resource chosen by the server.
+    /// An account and its password; everything else by default: TLS with a server that the domain's service records name and
+    /// whose certificate browsers would trust, stream management, and a resource chosen by the server.
     pub fn new(account: BareJid, password: Password) -> Self {
         Self::with_secret(account, Secret::new(password))
     }
@@ -116,8 +149,9 @@ impl Options {
         Self {
             account,
             secret,
-            server: None,
-            tls: Tls::StartTls(Trust::web_pki()),
+            servers: vec![Server::Service],
+            name_servers: Vec::new(),
+            tls: Tls::Any(Trust::web_pki()),
             resource: None,
             mechanism: None,
             channel_binding: true,
@@ -128,14 +162,33 @@ impl Options {
             request_timeout: Duration::from_secs(30),
             ping_interval: Duration::from_secs(60),
             ping_timeout: Duration::from_secs(20),
+            receipts: Receipts::KnownSenders,
+            duplicates_window: Duration::from_secs(24 * 60 * 60),
+            resend_after: Some(Duration::from_secs(60)),
+            roster_cache: None,
             limits: Limits::default(),
         }
     }
 
-    /// Where the server is, when not at its domain.
+    /// Where the server is, when its domain does not say so.
     #[must_use]
-    pub fn server(mut self, server: Server) -> Self {
-        self.server = Some(server);
+    pub fn server(self, server: Server) -> Self {
+        self.servers([server])
+    }
+
+    /// Where the servers are. Every attempt begins with the first of them and goes on to the next when one cannot be reached,
+    /// does not prove to be the domain's, or says that it cannot serve us; a password that one refuses is not shown to the
+    /// next.
+    #[must_use]
+    pub fn servers(mut self, servers: impl IntoIterator<Item = Server>) -> Self {
+        self.servers = servers.into_iter().collect();
+        self
+    }
+
+    /// Ask these name servers, and not those of the operating system, for service records and addresses.
+    #[must_use]
+    pub fn name_servers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.name_servers = servers.into_iter().collect();
         self
     }
 
@@ -190,7 +243,8 @@ impl Options {
         self
     }
 
-    /// The longest time from the first packet to the bound resource.
+    /// The longest time from the first packet to the bound resource, with each address that is tried. A third of it may pass
+    /// until an address accepts the connection at all.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
@@ -213,17 +267,41 @@ impl Options {
         self
     }
 
+    /// Who gets a receipt for a message that asks for one, by itself.
+    #[must_use]
+    pub fn receipts(mut self, receipts: Receipts) -> Self {
+        self.receipts = receipts;
+        self
+    }
+
+    /// How long messages are remembered, so that the application does not get them twice: as long as senders may repeat
+    /// them. A day by default.
+    #[must_use]
+    pub fn duplicates_window(mut self, window: Duration) -> Self {
+        self.duplicates_window = window;
+        self
+    }
+
+    /// After what time a message of [`Client::deliver`](crate::Client::deliver) that nobody has confirmed is sent again in
+    /// the same session; each further wait is twice as long. A minute by default; `None` for new sessions only.
+    #[must_use]
+    pub fn resend_after(mut self, wait: Option<Duration>) -> Self {
+        self.resend_after = wait;
+        self
+    }
+
+    /// Where the roster is kept while the application does not run.
+    #[must_use]
+    pub fn roster_cache(mut self, cache: Arc<dyn RosterCache>) -> Self {
+        self.roster_cache = Some(cache);
+        self
+    }
+
     /// Bounds on memory.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
-    }
-
-    /// The server's place: the one given, or the usual port of the domain.
-    pub(crate) fn place(&self) -> Server {
-        let port = if matches!(self.tls, Tls::Direct(_)) { 5223 } else { 5222 };
-        self.server.clone().unwrap_or(Server::Domain { port })
     }
 }
 
@@ -231,7 +309,7 @@ impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
             .field("account", &self.account.as_str())
-            .field("server", &self.place())
+            .field("servers", &self.servers)
             .field("resource", &self.resource)
             .finish_non_exhaustive()
     }

@@ -55,7 +55,7 @@ impl Requests {
 
 /// A request without `to` goes to our own account, and its answer comes from nobody, from the account or from ourselves
 /// (RFC 6120 §8.1.2.1); some servers answer as their domain.
-fn comes_from(from: Option<&Jid>, to: Option<&Jid>, own: &FullJid) -> bool {
+pub(crate) fn comes_from(from: Option<&Jid>, to: Option<&Jid>, own: &FullJid) -> bool {
     let account = own.bare();
     let of_own_account = |jid: &Jid| jid.as_str() == account.as_str() || jid.as_str() == own.as_str();
     match (from, to) {

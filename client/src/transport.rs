@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use heronry_xmpp::sasl::ChannelBindings;
@@ -12,11 +13,12 @@ use rustls::CertificateError;
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpSocket, TcpStream, lookup_host},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{error::ConnectError, options::Server, trust::Trust};
+use crate::{end_point, error::ConnectError, trust::Trust};
 
 /// A connection to a server, encrypted or not yet.
 #[derive(Debug)]
@@ -28,16 +30,15 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Connects to the first address of `server` that answers, without delaying small writes (`TCP_NODELAY`).
-    pub(crate) async fn connect(server: &Server, domain: &str, from: Option<IpAddr>) -> Result<Self, ConnectError> {
-        let mut last_error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in addresses(server, domain).await.map_err(ConnectError::Unreachable)? {
-            match connect_to(address, from).await {
-                Ok(stream) => return Ok(Self::Plain(stream)),
-                Err(error) => last_error = error,
-            }
-        }
-        Err(ConnectError::Unreachable(last_error))
+    /// Connects without delaying small writes (`TCP_NODELAY`).
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        from: Option<IpAddr>,
+        patience: Duration,
+    ) -> Result<Self, ConnectError> {
+        let stream = timeout(patience, connect_to(address, from));
+        let stream = stream.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        stream.map(Self::Plain).map_err(ConnectError::Unreachable)
     }
 
     /// Does the TLS handshake, for `domain` (RFC 6120 §13.7.2.1).
@@ -45,8 +46,10 @@ impl Transport {
         let Self::Plain(stream) = self else {
             return Err(ConnectError::Protocol("TLS begins inside TLS"));
         };
-        let name = ServerName::try_from(domain.trim_matches(['[', ']']).to_owned())
-            .map_err(|_| ConnectError::Untrusted(CertificateError::NotValidForName))?;
+        let domain = domain.trim_matches(['[', ']']);
+        let name = idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_owned());
+        let name =
+            ServerName::try_from(name).map_err(|_| ConnectError::Untrusted(CertificateError::NotValidForName))?;
         let stream = TlsConnector::from(trust.config(direct))
             .connect(name, stream)
             .await
@@ -64,25 +67,22 @@ impl Transport {
         let Self::Tls(stream) = self else {
             return ChannelBindings::none();
         };
+        let connection = stream.get_ref().1;
+        let mut bindings = ChannelBindings::none();
         let mut keying_material = [0; 32];
-        // RFC 9266 §2. Fails for TLS 1.2 without extended master secret, which is then not bound.
-        match stream
-            .get_ref()
-            .1
+        // RFC 9266 §2, §3: TLS 1.2 has it with extended master secret only, and TLS 1.3 always.
+        if connection
             .export_keying_material(&mut keying_material, b"EXPORTER-Channel-Binding", Some(b""))
+            .is_ok()
         {
-            Ok(_) => ChannelBindings::none().with_exporter(keying_material),
-            Err(_) => ChannelBindings::none(),
+            bindings = bindings.with_exporter(keying_material);
         }
+        let certificate = connection.peer_certificates().and_then(<[_]>::first);
+        if let Some(hash) = certificate.and_then(|certificate| end_point::hash(certificate)) {
+            bindings = bindings.with_server_end_point(&hash);
+        }
+        bindings
     }
-}
-
-async fn addresses(server: &Server, domain: &str) -> io::Result<Vec<SocketAddr>> {
-    Ok(match server {
-        Server::Address(address) => vec![*address],
-        Server::HostPort(host, port) => lookup_host((host.as_str(), *port)).await?.collect(),
-        Server::Domain { port } => lookup_host((domain.trim_matches(['[', ']']), *port)).await?.collect(),
-    })
 }
 
 async fn connect_to(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {

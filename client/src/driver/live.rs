@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{connection::Connection, error::Disconnect, event::Event};
+use crate::{connection::Connection, error::Disconnect, event::Event, receiving::Taken};
 
 /// How long the last words on a stream that is over may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -50,13 +50,19 @@ impl Live {
     }
 
     pub(super) fn set_event(&mut self, event: Event, counted: bool) {
-        self.event = Some(Received { event, counted });
+        self.set_message(event, Taken::default(), counted);
+    }
+
+    pub(super) fn set_message(&mut self, event: Event, taken: Taken, counted: bool) {
+        self.event = Some(Received { event, taken, counted });
     }
 }
 
 /// An event made of what the server sent.
 pub(super) struct Received {
     pub(super) event: Event,
+    /// What is due when the application has it.
+    pub(super) taken: Taken,
     pub(super) counted: bool,
 }
 
@@ -84,15 +90,16 @@ pub(super) async fn write_some(writer: &mut (impl AsyncWrite + Unpin), output: &
 }
 
 /// Gives an event to the application, or drops it when that does not listen. From now on we are responsible for it, so it
-/// counts if stanzas of its time do.
-pub(super) fn hand_over(received: Option<Received>, permit: Option<mpsc::Permit<'_, Event>>) -> bool {
-    let Some(Received { event, counted }) = received else {
-        return false;
+/// counts if stanzas of its time do. What is due then is given back when the application has it.
+pub(super) fn hand_over(received: Option<Received>, permit: Option<mpsc::Permit<'_, Event>>) -> (bool, Option<Taken>) {
+    let Some(Received { event, taken, counted }) = received else {
+        return (false, None);
     };
-    if let Some(permit) = permit {
-        permit.send(event);
-    }
-    counted
+    let Some(permit) = permit else {
+        return (counted, None);
+    };
+    permit.send(event);
+    (counted, Some(taken))
 }
 
 pub(super) fn write_acknowledgement(h: Counter, live: &mut Live) {

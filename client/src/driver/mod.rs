@@ -3,6 +3,7 @@
 //! [`Driver::run`] goes back and forth between two states: [`live`](Driver::live) with a connection, and
 //! [`reconnected`](Driver::reconnected) without.
 
+mod contacts;
 mod live;
 mod reconnecting;
 
@@ -23,14 +24,20 @@ use tokio::{
 };
 use tracing::debug;
 
-use self::live::{Live, Progress, ask, hand_over, say_goodbye, write, write_acknowledgement, write_some};
+use self::{
+    contacts::{Contacts, RosterLoaded},
+    live::{Live, Progress, ask, hand_over, say_goodbye, write, write_acknowledgement, write_some},
+};
 use crate::{
+    Receipts,
     acknowledgement::{Acknowledgements, Origin, Sent},
     answers::answer,
     client::Shared,
+    connecting::{Encryption, HostPort},
     connection::{Connection, Session},
     error::{ConnectError, Disconnect},
     event::{Event, Resumption},
+    receiving::{Incoming, Receiving},
     requests::{Reply, Requests},
 };
 
@@ -55,6 +62,17 @@ pub(crate) enum Command {
     Resume {
         outcome: oneshot::Sender<Result<Resumption, ConnectError>>,
     },
+    /// There may be messages to deliver.
+    Look,
+    /// Says our presence, now and, if so wanted, in every session that follows.
+    Announce {
+        stanza: Stanza,
+        again: bool,
+        accepted: oneshot::Sender<()>,
+    },
+    LoadRoster {
+        done: oneshot::Sender<RosterLoaded>,
+    },
 }
 
 pub(crate) struct Driver {
@@ -68,6 +86,12 @@ pub(crate) struct Driver {
     requests: Requests,
     /// Who waits until how many more stanzas are acknowledged, ascending; without stream management, until all is written.
     flushes: VecDeque<(usize, oneshot::Sender<()>)>,
+    /// Where the server has sent us (`see-other-host`), until there is a connection again.
+    redirected: Option<(HostPort, Encryption)>,
+    receiving: Receiving,
+    contacts: Contacts,
+    /// The session is new, and what every session begins with is not said yet.
+    begins: bool,
 }
 
 /// Why a connection is not read and written any more.
@@ -85,7 +109,6 @@ impl From<io::Error> for End {
 }
 
 /// What a turn of the loop waited for.
-#[expect(clippy::large_enum_variant, reason = "one lives at a time, on the stack")]
 enum Happened<'a> {
     /// The application takes the waiting event, or does not listen any more.
     EventTaken(Option<mpsc::Permit<'a, Event>>),
@@ -104,6 +127,9 @@ impl Driver {
         session: Session,
     ) -> Self {
         Self {
+            receiving: Receiving::new(&shared.options),
+            contacts: Contacts::default(),
+            begins: false,
             shared,
             secret,
             commands,
@@ -112,16 +138,32 @@ impl Driver {
             acknowledgements: Acknowledgements::default(),
             requests: Requests::default(),
             flushes: VecDeque::new(),
+            redirected: None,
         }
     }
 
     /// Runs until the client is closed.
     pub(crate) async fn run(mut self, connection: Connection) {
+        self.run_until_closed(connection).await;
+        // The courier first: who hears of the end by another way asks it.
+        if let Some(courier) = self.shared.courier.get() {
+            courier.close();
+        }
+        if let Some(roster) = self.shared.roster.get() {
+            roster.close();
+        }
+        if let Some(presence) = self.shared.presence.get() {
+            presence.close();
+        }
+    }
+
+    async fn run_until_closed(&mut self, connection: Connection) {
         let mut connection = connection;
         loop {
+            let encryption = connection.encryption;
             match self.live(connection).await {
                 End::Closing => return,
-                End::Lost(reason) => match self.reconnected(reason).await {
+                End::Lost(reason) => match self.reconnected(reason, encryption).await {
                     Some(next) => connection = next,
                     None => return,
                 },
@@ -135,6 +177,9 @@ impl Driver {
         self.acknowledgements
             .unacknowledged()
             .for_each(|stanza| write(stanza, &mut live.output));
+        if std::mem::take(&mut self.begins) {
+            self.begin_session(&mut live);
+        }
         match self.exchange(&mut connection, &mut live).await {
             Ok(()) => {
                 self.close(connection, live).await;
@@ -145,9 +190,12 @@ impl Driver {
                 // What was read and not counted the server sends again; but nobody counts without stream management.
                 if self.session.management.is_none()
                     && let Some(received) = live.event
-                    && self.tell(received.event).await.is_none()
                 {
-                    return End::Closing;
+                    if self.tell(received.event).await.is_none() {
+                        return End::Closing;
+                    }
+                    // There is no way to send a receipt; who wants one sends the message again.
+                    let _ = self.receiving.taken(received.taken);
                 }
                 End::Lost(reason)
             }
@@ -162,9 +210,9 @@ impl Driver {
         let output_max = options.limits.stanza_bytes_max;
         loop {
             self.take_frames(connection, live)?;
+            self.send_deliveries(live);
             self.ask_for_acknowledgement(live);
-            let room =
-                live.output.len() < output_max && self.acknowledgements.waiting() < options.limits.unacknowledged_max;
+            let room = self.has_room(live);
             let due = match live.asked {
                 Some(asked) => asked.max(live.heard) + options.ping_timeout,
                 None => live.heard + options.ping_interval,
@@ -184,8 +232,11 @@ impl Driver {
             };
             match happened {
                 Happened::EventTaken(permit) => {
-                    let counted = hand_over(live.event.take(), permit);
+                    let (counted, taken) = hand_over(live.event.take(), permit);
                     self.count(counted);
+                    if let Some(receipt) = taken.and_then(|taken| self.receiving.taken(taken)) {
+                        self.send_receipt(receipt, live);
+                    }
                     live.heard = Instant::now();
                 }
                 Happened::Read(0) => return Err(End::Lost(Disconnect::Lost(io::ErrorKind::UnexpectedEof))),
@@ -196,6 +247,24 @@ impl Driver {
                 Happened::Asked(None) => return Ok(()),
                 Happened::Silence => self.ask_for_life(live)?,
             }
+        }
+    }
+
+    /// Whether more may be sent.
+    fn has_room(&self, live: &Live) -> bool {
+        let limits = &self.shared.options.limits;
+        live.output.len() < limits.stanza_bytes_max && self.acknowledgements.waiting() < limits.unacknowledged_max
+    }
+
+    /// Sends messages under way that are not sent in this session, or are to be sent again.
+    fn send_deliveries(&mut self, live: &mut Live) {
+        let shared = self.shared.clone();
+        let Some(courier) = shared.courier.get() else { return };
+        while self.has_room(live)
+            && let Some(message) = courier.take_unsent()
+        {
+            self.receiving.sent(&message);
+            self.send(message, Origin::Delivery, live);
         }
     }
 
@@ -247,13 +316,19 @@ impl Driver {
     fn take(&mut self, parsed: Parsed, counted: bool, live: &mut Live) -> Result<(), End> {
         match parsed {
             Parsed::Stanza(stanza) => match stanza.kind {
-                Kind::Message(_) => live.set_event(Event::Message(stanza), counted),
-                Kind::Presence(_) => live.set_event(Event::Presence(stanza), counted),
+                Kind::Message(_) => self.take_message(stanza, counted, live),
+                Kind::Presence(_) => {
+                    if let Some(presence) = self.shared.presence.get() {
+                        presence.take(&stanza);
+                    }
+                    live.set_event(Event::Presence(stanza), counted);
+                }
                 Kind::Iq(asked) => {
                     self.count(counted);
-                    match stanza.kind.is_request() {
-                        true => self.answer(&stanza, asked, live),
-                        false => self.requests.answer(stanza, &self.session.jid),
+                    if stanza.kind.is_request() {
+                        self.answer(&stanza, asked, live);
+                    } else if !self.take_roster(&stanza, live) {
+                        self.requests.answer(stanza, &self.session.jid);
                     }
                 }
             },
@@ -267,15 +342,35 @@ impl Driver {
         Ok(())
     }
 
+    fn take_message(&mut self, message: Stanza, counted: bool, live: &mut Live) {
+        let courier = self.shared.courier.get().map(Arc::as_ref);
+        match self.receiving.read(message, &self.session.jid, courier) {
+            Incoming::Event(event, taken) => live.set_message(event, taken, counted),
+            Incoming::Done => self.count(counted),
+            Incoming::Again(receipt) => {
+                self.count(counted);
+                if let Some(receipt) = receipt {
+                    self.send_receipt(receipt, live);
+                }
+            }
+        }
+    }
+
     fn answer(&mut self, request: &Stanza, asked: IqType, live: &mut Live) {
-        // Acknowledgements must be read, so a server that only asks cannot be made to wait. It is not answered any more.
+        let pushed = self.take_push(request, asked, live);
+        let receipts = self.shared.options.receipts != Receipts::Never;
+        if let Some(answer) = pushed.or_else(|| answer(request, asked, receipts)) {
+            self.send_answer(answer, live);
+        }
+    }
+
+    /// Acknowledgements must be read, so a server that only asks cannot be made to wait. It is not answered any more.
+    fn send_answer(&mut self, answer: Stanza, live: &mut Live) {
         if self.acknowledgements.waiting() >= 2 * self.shared.options.limits.unacknowledged_max {
             debug!("requests of a server that acknowledges nothing are not answered");
             return;
         }
-        if let Some(answer) = answer(request, asked) {
-            self.send(answer, Origin::Answer, live);
-        }
+        self.send(answer, Origin::Answer, live);
     }
 
     fn take_other(&mut self, element: &Element, live: &mut Live) -> Result<(), End> {
@@ -299,7 +394,14 @@ impl Driver {
     }
 
     fn acknowledged(&mut self, h: Counter) -> Result<(), HandledCountTooHigh> {
-        let newly = self.acknowledgements.acknowledge(h)?;
+        let courier = self.shared.courier.get();
+        let newly = self.acknowledgements.acknowledge(h, |sent| {
+            if sent.origin == Origin::Delivery
+                && let (Some(courier), Some(id)) = (courier, &sent.stanza.id)
+            {
+                courier.acknowledged(id);
+            }
+        })?;
         for (missing, _) in &mut self.flushes {
             *missing = missing.saturating_sub(newly);
         }
@@ -318,6 +420,9 @@ impl Driver {
     fn obey(&mut self, command: Command, live: &mut Live) {
         match command {
             Command::Send { stanza, accepted } => {
+                // What was to be delivered before is sent before.
+                self.send_deliveries(live);
+                self.receiving.sent(&stanza);
                 self.send(stanza, Origin::Application, live);
                 // An error means that the caller does not wait any more.
                 let _ = accepted.send(());
@@ -341,6 +446,18 @@ impl Driver {
             Command::Resume { outcome } => {
                 let _ = outcome.send(Ok(Resumption::StillConnected));
             }
+            // That happens in every turn.
+            Command::Look => {}
+            Command::Announce {
+                stanza,
+                again,
+                accepted,
+            } => {
+                self.contacts.announced = again.then(|| Box::new(stanza.clone()));
+                self.send(stanza, Origin::Session, live);
+                let _ = accepted.send(());
+            }
+            Command::LoadRoster { done } => self.load_roster(done, live),
         }
     }
 
@@ -382,6 +499,7 @@ impl Driver {
         {
             self.obey(command, &mut live);
         }
+        self.send_deliveries(&mut live);
         if self.session.management.is_some() {
             write_acknowledgement(self.acknowledgements.received(), &mut live);
         }

@@ -3,7 +3,7 @@
 use std::{sync::PoisonError, time::Duration};
 
 use heronry_xmpp::{
-    stream::StreamCondition,
+    stream::{StreamCondition, StreamError},
     xep::sm::{Counter, Resume},
 };
 use tokio::time::sleep;
@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::{Command, Driver};
 use crate::{
+    connecting::{Encryption, HostPort},
     connection::{self, Begun, Connection, Management, Session},
     error::{ConnectError, Disconnect},
     event::{Event, Resumption},
@@ -18,13 +19,21 @@ use crate::{
 };
 
 impl Driver {
-    /// The connection was lost: makes another one as the options say. `None` when the client was closed meanwhile.
-    pub(super) async fn reconnected(&mut self, reason: Disconnect) -> Option<Connection> {
+    /// The connection, encrypted in this way, was lost: makes another one as the options say. `None` when the client was closed meanwhile.
+    pub(super) async fn reconnected(&mut self, reason: Disconnect, encryption: Encryption) -> Option<Connection> {
         debug!(%reason, "disconnected");
         // A conflict means that another connection is in our place (RFC 6120 §4.9.3.3): taking it back would go on for ever.
         let conflict = matches!(&reason, Disconnect::Refused(error) if error.condition == StreamCondition::Conflict);
+        if let Disconnect::Refused(StreamError {
+            condition: StreamCondition::SeeOtherHost(place),
+            ..
+        }) = &reason
+        {
+            self.redirected = HostPort::parse(place).map(|place| (place, encryption));
+        }
         if !self.is_resumable() {
             self.requests.fail_all();
+            self.contacts.fail();
             self.flushes.clear();
         }
         self.tell(Event::Disconnected(reason)).await?;
@@ -38,6 +47,12 @@ impl Driver {
                 }
                 Err(error) => self.tell(Event::ReconnectFailed(error)).await?,
             }
+        }
+        // Who relies on coming back automatically does not come back by itself any more.
+        if matches!(self.shared.options.reconnect, Reconnect::Automatic { .. })
+            && let Some(courier) = self.shared.courier.get()
+        {
+            courier.give_up();
         }
         self.reconnect_on_demand().await
     }
@@ -89,7 +104,12 @@ impl Driver {
             previd,
             h: self.acknowledgements.received(),
         });
-        let (connection, begun) = connection::begin(&self.shared.options, &mut self.secret, earlier).await?;
+        // Where the server has sent us, else where it wants the session resumed (XEP-0198 §5), comes first.
+        let location = self.session.management.as_ref().filter(|_| earlier.is_some());
+        let location = location.and_then(|management| management.location.as_deref());
+        let preferred = self.redirected.as_ref().or(location);
+        let (connection, begun) = connection::begin(&self.shared.options, &mut self.secret, earlier, preferred).await?;
+        self.redirected = None;
         let resumption = match begun {
             Begun::Resumed { h } => self.resumed(h)?,
             Begun::Bound { session, h_of_old } => self.begin_anew(session, h_of_old),
@@ -111,12 +131,17 @@ impl Driver {
     fn begin_anew(&mut self, session: Session, h_of_old: Option<Counter>) -> Resumption {
         let mut old = std::mem::take(&mut self.acknowledgements);
         // XEP-0198 §5: a server may know how far a session came that it no longer has.
-        if let Some(Err(error)) = h_of_old.map(|h| old.acknowledge(h)) {
+        if let Some(Err(error)) = h_of_old.map(|h| old.acknowledge(h, drop)) {
             debug!(?error, "the server's number for the old session makes no sense");
         }
         self.requests.fail_all();
+        self.contacts.fail();
         self.flushes.clear();
         self.session = session;
+        self.begins = true;
+        if let Some(presence) = self.shared.presence.get() {
+            presence.reset();
+        }
         let jid = self.session.jid.clone();
         *self.shared.jid.lock().unwrap_or_else(PoisonError::into_inner) = jid.clone();
         Resumption::NewSession {

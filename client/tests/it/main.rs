@@ -1,6 +1,10 @@
 //! The SDK against a server that does what the test tells it.
 
 mod connecting;
+mod contacts;
+mod delivering;
+mod finding;
+mod names;
 mod real_server;
 mod requests;
 mod resumption;

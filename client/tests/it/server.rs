@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use heronry_client::{
-    Options, Password, Server, Tls, Trust,
+    Mechanism, Options, Password, Server, Tls, Trust,
     jid::{BareJid, FullJid},
     stanza::Condition,
     xml::{Element, Frame, Framer, Limits},
@@ -14,6 +14,7 @@ use heronry_xmpp::{
     stream::{Established, Output, Responder, ResponderConfig, ResumeRequest, TlsPolicy},
     xep::sm::{Counter, Failed},
 };
+use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
@@ -39,8 +40,21 @@ pub(crate) struct TestServer {
 pub(crate) struct ServerTls {
     acceptor: TlsAcceptor,
     direct: bool,
+    /// What ties an authentication to the connection on the server's side.
+    pub(crate) binding: Binding,
+    certificate: Vec<u8>,
     /// The certificate, for clients to trust.
     pub(crate) pem: String,
+}
+
+/// What a server knows of the connection below the stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Binding {
+    None,
+    Exporter,
+    EndPoint,
+    /// The exporter of another connection, as there is behind somebody in between.
+    Elsewhere,
 }
 
 /// How a server answers a client that wants to go on with an earlier session.
@@ -60,6 +74,8 @@ pub(crate) struct Peer {
     input: BytesMut,
     /// What the client wanted to go on with.
     pub(crate) resume: Option<ResumeRequest>,
+    /// How it authenticated.
+    pub(crate) mechanism: Option<Mechanism>,
 }
 
 impl ServerTls {
@@ -76,13 +92,44 @@ impl ServerTls {
         Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             direct,
+            binding: Binding::None,
+            certificate: certified.cert.der().to_vec(),
             pem: certified.cert.pem(),
         }
     }
 }
 
+impl ServerTls {
+    /// The same certificate where TLS begins in another way.
+    pub(crate) fn with_direct(&self, direct: bool) -> Self {
+        Self { direct, ..self.clone() }
+    }
+
+    async fn accept(&self, io: impl Io + 'static) -> Option<(Box<dyn Io>, ChannelBindings)> {
+        let mut stream = self.acceptor.accept(io).await.ok()?;
+        stream.flush().await.ok()?;
+        let exporter = || {
+            let connection = stream.get_ref().1;
+            let material = connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b""));
+            material.expect("TLS 1.3")
+        };
+        let bindings = match self.binding {
+            Binding::None => ChannelBindings::none(),
+            Binding::Exporter => ChannelBindings::none().with_exporter(exporter()),
+            Binding::Elsewhere => ChannelBindings::none().with_exporter([7; 32]),
+            // The certificate's signature is ECDSA with SHA-256.
+            Binding::EndPoint => ChannelBindings::none().with_server_end_point(&Sha256::digest(&self.certificate)),
+        };
+        Some((Box::new(stream), bindings))
+    }
+}
+
 impl TestServer {
     pub(crate) async fn start(tls: Option<ServerTls>) -> Self {
+        Self::start_at("127.0.0.1:0".parse().expect("address"), tls).await
+    }
+
+    pub(crate) async fn start_at(address: SocketAddr, tls: Option<ServerTls>) -> Self {
         let domain = BareJid::parse("capulet.example").expect("domain");
         let mut config = ResponderConfig::new(vec![domain], UnknownUsers::new(b"0123456789abcdef", &[]));
         config.tls = if tls.is_some() {
@@ -91,7 +138,7 @@ impl TestServer {
             TlsPolicy::Off
         };
         Self {
-            listener: TcpListener::bind("127.0.0.1:0").await.expect("loopback"),
+            listener: TcpListener::bind(address).await.expect("loopback"),
             config: Arc::new(config),
             tls,
         }
@@ -148,10 +195,29 @@ impl TestServer {
 
     /// Ends the next stream with an error before anything else.
     pub(crate) async fn refuse(&self, condition: &str) {
+        self.refuse_with(&format!("<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"))
+            .await;
+    }
+
+    /// Sends the next client to another host.
+    pub(crate) async fn redirect(&self, host: &str) {
+        self.refuse_with(&format!(
+            "<see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>{host}</see-other-host>"
+        ))
+        .await;
+    }
+
+    /// Asserts that no client has come that nobody has accepted.
+    pub(crate) async fn nobody_came(&self) {
+        let came = timeout(Duration::from_millis(50), self.listener.accept()).await;
+        assert!(came.is_err(), "somebody came");
+    }
+
+    async fn refuse_with(&self, error: &str) {
         let (mut stream, _) = self.listener.accept().await.expect("loopback");
         let words = format!(
             "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0' id='1'>\
-             <stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>"
+             <stream:error>{error}</stream:error></stream:stream>"
         );
         stream.write_all(words.as_bytes()).await.expect("open");
         // Reading to the end, so that closing does not overtake what was written.
@@ -162,25 +228,23 @@ impl TestServer {
     async fn negotiate(&self, on_resume: OnResume) -> Option<Peer> {
         let (stream, _) = self.listener.accept().await.expect("loopback");
         stream.set_nodelay(true).expect("socket");
-        let mut tls = self.tls.clone();
-        let mut io: Box<dyn Io> = match &tls {
-            Some(ServerTls {
-                acceptor, direct: true, ..
-            }) => Box::new(acceptor.accept(stream).await.ok()?),
-            _ => return self.negotiate_on(Box::new(stream), tls.take(), on_resume).await,
-        };
-        io.flush().await.ok()?;
-        self.negotiate_on(io, None, on_resume).await
+        match &self.tls {
+            Some(tls) if tls.direct => {
+                let (io, bindings) = tls.accept(stream).await?;
+                self.negotiate_on(io, Some(bindings), on_resume).await
+            }
+            _ => self.negotiate_on(Box::new(stream), None, on_resume).await,
+        }
     }
 
     async fn negotiate_on(
         &self,
         mut io: Box<dyn Io>,
-        starttls: Option<ServerTls>,
+        direct: Option<ChannelBindings>,
         on_resume: OnResume,
     ) -> Option<Peer> {
-        let direct = self.tls.as_ref().is_some_and(|tls| tls.direct);
-        let mut responder = Responder::new(self.config.clone(), direct.then(ChannelBindings::none));
+        let mut mechanism = None;
+        let mut responder = Responder::new(self.config.clone(), direct);
         let (mut framer, mut input) = (Framer::new(), BytesMut::new());
         let mut seed = 7_u8;
         let mut random = move |bytes: &mut [u8]| {
@@ -198,8 +262,9 @@ impl TestServer {
                         io.flush().await.ok()?;
                         framer.restart();
                         input.clear();
-                        io = Box::new(starttls.as_ref()?.acceptor.accept(io).await.ok()?);
-                        responder.tls_established(ChannelBindings::none());
+                        let (encrypted, bindings) = self.tls.as_ref()?.accept(io).await?;
+                        io = encrypted;
+                        responder.tls_established(bindings);
                     }
                     Output::AskCredentials(request) => {
                         let password = Password::new(PASSWORD).expect("password");
@@ -210,7 +275,9 @@ impl TestServer {
                     }
                     Output::Bind(request) => {
                         let established = responder.bound(&request.jid);
-                        return Some(Peer::begin(io, framer, input, established, None).await);
+                        let mut peer = Peer::begin(io, framer, input, established, None).await;
+                        peer.mechanism = mechanism;
+                        return Some(peer);
                     }
                     Output::Resume(request) => match on_resume {
                         OnResume::Resume { h } => {
@@ -225,6 +292,7 @@ impl TestServer {
                             outputs.extend(responder.resume_refused(failed));
                         }
                     },
+                    Output::Authenticated { mechanism: by, .. } => mechanism = Some(by),
                     Output::Close(_) => return None,
                     _ => {}
                 }
@@ -249,14 +317,22 @@ impl Peer {
             framer,
             input,
             resume,
+            mechanism: None,
         }
     }
 
     /// Expects `<enable/>` and enables stream management.
     pub(crate) async fn enable_management(&mut self) {
+        self.enable_management_with("").await;
+    }
+
+    /// As [`enable_management`](Self::enable_management), with further attributes.
+    pub(crate) async fn enable_management_with(&mut self, attributes: &str) {
         assert_eq!(self.element().await.name(), "enable");
-        self.say(&format!("<enabled xmlns='urn:xmpp:sm:3' id='{SM_ID}' resume='true'/>"))
-            .await;
+        self.say(&format!(
+            "<enabled xmlns='urn:xmpp:sm:3' id='{SM_ID}' resume='true' {attributes}/>"
+        ))
+        .await;
     }
 
     /// The next element from the client.

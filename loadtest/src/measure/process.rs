@@ -77,7 +77,7 @@ impl Process {
                 .into_iter()
                 .filter_map(|pid| Stat::read(pid).ok())
                 .map(|stat| stat.cpu)
-                .sum();
+                .sum::<Duration>();
         }
         Ok(sum)
     }
