@@ -49,12 +49,12 @@ started=$(date +%s)
     cargo build --release --quiet >"$dir/build.log" 2>&1
 ) &
 builder=$!
-total=$(find "${CARGO_HOME:-$HOME/.cargo}"/registry/src -path "*librocksdb-sys-$version/rocksdb_lib_sources.txt" -exec cat {} + 2>/dev/null | wc -l)
+trap 'kill "$builder" 2>/dev/null || true' EXIT
 while kill -0 "$builder" 2>/dev/null; do
   for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$builder" 2>/dev/null || break; sleep 3; done
-  done_files=$(find "$dir/build/target" -path '*librocksdb-sys*' -name '*.o' 2>/dev/null | wc -l)
-  [ "$total" -gt 0 ] || total=343
-  echo "heronry: RocksDB $done_files/$total files, $((($(date +%s) - started) / 60)) min" >&2
+  # Before cargo has fetched the sources there is no such directory: that is no reason to give up.
+  done_files=$({ find "$dir/build/target" -path '*librocksdb-sys*' -name '*.o' 2>/dev/null || true; } | wc -l)
+  echo "heronry: RocksDB $done_files of about 340 files, $((($(date +%s) - started) / 60)) min" >&2
 done
 if ! wait "$builder"; then
   echo "heronry: RocksDB did not compile; the end of $dir/build.log:" >&2
