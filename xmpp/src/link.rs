@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use crate::jid::{BareJid, FullJid};
+use crate::jid::{BareJid, FullJid, Jid};
 use crate::rows::Timestamp;
 use crate::sasl::{Credentials, ScramHash};
 use crate::stanza::{Stanza, StanzaError};
@@ -234,6 +234,22 @@ pub struct Attachment {
     pub unreleased: Vec<Delivery>,
     /// The device's last presence without a `to`, while it is available (RFC 6121 §4.2).
     pub presence: Option<Arc<Stanza>>,
+    /// What else the device has said, as the shard last put it.
+    pub memory: Option<Arc<Memory>>,
+}
+
+/// What a device has said in this session besides its presence. Not replicated: the edge keeps what the shard tells it
+/// ([`ToEdge::Remember`]) and hands it to the next leader.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// It asked for the roster: it gets roster pushes (RFC 6121 §2.1.6).
+    pub roster: bool,
+    /// It asked for the block list: it gets pushes of blocks (XEP-0191 §3.3).
+    pub blocklist: bool,
+    /// It wants copies of what the account's other resources send and receive (XEP-0280 §4).
+    pub carbons: bool,
+    /// To whom it has sent presence of its own accord (RFC 6121 §4.6).
+    pub directed: Vec<Jid>,
 }
 
 /// One stanza on its way to a device.
@@ -264,6 +280,8 @@ pub struct Binding {
     pub managed: Option<Managed>,
     /// The last presence without a `to`, while available.
     pub presence: Option<Arc<Stanza>>,
+    /// What else the device has said, on a resumed session.
+    pub memory: Option<Arc<Memory>>,
 }
 
 /// XEP-0198 as agreed for a session.
@@ -332,6 +350,13 @@ pub enum ToEdge {
         /// The stanza and its number.
         delivery: Delivery,
     },
+    /// What the device has said, to be attached with its session.
+    Remember {
+        /// Its connection.
+        conn: Conn,
+        /// In place of what was to be remembered before; `None` for nothing.
+        memory: Option<Arc<Memory>>,
+    },
     /// Answers [`ToShard::Detach`]: the edge may forget the session.
     Detached {
         /// The connection that was.
@@ -362,6 +387,13 @@ pub enum ToPeer {
         /// Stanzas for that session: a result, an error, or nothing.
         replies: Vec<Arc<Stanza>>,
     },
+    /// Presence for accounts of the receiver. Ephemeral: kept by the sender until told.
+    Tell(Tell),
+    /// Answers a [`Self::Tell`]: it has been told.
+    Told {
+        /// Which one.
+        number: u64,
+    },
     /// A durable effect, numbered per pair of shards; done once, in order.
     Durable {
         /// Its number, from 1.
@@ -389,4 +421,17 @@ pub struct Forward {
     pub repeat: bool,
     /// The stanza, `from` stamped.
     pub stanza: Arc<Stanza>,
+}
+
+/// What a resource shows to many (RFC 6121 §4), and whom it wants to see: one message per shard, the presence in it once.
+#[derive(Clone, Debug)]
+pub struct Tell {
+    /// Names it to its sender.
+    pub number: u64,
+    /// The presence, `from` stamped, without a `to`.
+    pub presence: Arc<Stanza>,
+    /// Who shall have it.
+    pub to: Vec<Jid>,
+    /// Accounts whose presence its sender asks for (RFC 6121 §4.3).
+    pub probes: Vec<BareJid>,
 }

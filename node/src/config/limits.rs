@@ -148,6 +148,19 @@ pub struct Shard {
     pub stored_messages_max: u32,
     /// Elements that an account may keep under XEP-0049; beyond it the device gets `resource-constraint`.
     pub private_elements_max: u32,
+    /// Items of one roster; beyond it the device gets `resource-constraint`.
+    pub roster_items_max: u32,
+    /// Bytes of one roster as it is sent; beyond it the device gets `resource-constraint`.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub roster_bytes_max: usize,
+    /// Subscription requests that wait for one account's answer; further ones are dropped (RFC 6121 §3.1.3).
+    pub subscription_requests_max: u32,
+    /// Addresses that one resource may have sent presence to of its own accord (RFC 6121 §4.6); beyond it the device gets
+    /// `resource-constraint`.
+    pub directed_presence_max: u32,
+    /// Addresses that one account may block (XEP-0191); beyond it the device gets `resource-constraint`.
+    pub blocked_max: u32,
     /// How long a session may outlive its socket, in whole seconds: what a device gets that asks for no time, or for more.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::Time")]
@@ -289,6 +302,11 @@ impl Limits {
             session_queue_bytes_max: shard.session_queue_bytes_max,
             stored_messages_max: shard.stored_messages_max,
             private_elements_max: count(shard.private_elements_max),
+            roster_items_max: count(shard.roster_items_max),
+            roster_bytes_max: shard.roster_bytes_max,
+            subscription_requests_max: count(shard.subscription_requests_max),
+            directed_presence_max: count(shard.directed_presence_max),
+            blocked_max: count(shard.blocked_max),
             resume_timeout_max: u32::try_from(shard.resume_timeout_max.as_secs()).unwrap_or(u32::MAX),
             forwards_max: count(shard.forwards_max),
             forward_timeout: shard.forward_timeout,
@@ -448,6 +466,11 @@ impl Default for Shard {
             session_queue_bytes_max: limits.session_queue_bytes_max,
             stored_messages_max: limits.stored_messages_max,
             private_elements_max: number(limits.private_elements_max),
+            roster_items_max: number(limits.roster_items_max),
+            roster_bytes_max: limits.roster_bytes_max,
+            subscription_requests_max: number(limits.subscription_requests_max),
+            directed_presence_max: number(limits.directed_presence_max),
+            blocked_max: number(limits.blocked_max),
             resume_timeout_max: Duration::from_secs(limits.resume_timeout_max.into()),
             forwards_max: number(limits.forwards_max),
             forward_timeout: limits.forward_timeout,

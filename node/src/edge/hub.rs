@@ -174,6 +174,7 @@ impl Hub {
             | ToEdge::Bound { conn, .. }
             | ToEdge::Resumed { conn, .. }
             | ToEdge::Managed { conn, .. }
+            | ToEdge::Remember { conn, .. }
             | ToEdge::Deliver { conn, .. }
             | ToEdge::Detached { conn }
             | ToEdge::Close { conn, .. } => *conn,

@@ -8,7 +8,7 @@ use super::outgoing::{Outgoing, Told};
 use super::repeats::Repeats;
 use super::{Config, EdgeLimits, End, Io, Output};
 use crate::jid::FullJid;
-use crate::link::{Attachment, Binding, Conn, Delivery, Managed, SessionId, ShardId, ToEdge, ToShard};
+use crate::link::{Attachment, Binding, Conn, Delivery, Managed, Memory, SessionId, ShardId, ToEdge, ToShard};
 use crate::stanza::{Condition, Kind, Parsed, PresenceType, Stanza, StanzaError};
 use crate::stream::StreamError;
 use crate::xep::sm::{self, Counter, Nonza};
@@ -33,6 +33,8 @@ pub(super) struct Bound {
     enabling: Option<sm::Enable>,
     /// The last presence without a `to`, while available.
     presence: Option<Arc<Stanza>>,
+    /// What else the device has said, as the shard puts it.
+    memory: Option<Arc<Memory>>,
     repeats: Option<Box<Repeats>>,
     /// When something was sent to the shard that it has not answered.
     waits_since: Option<Duration>,
@@ -80,6 +82,7 @@ impl Bound {
             }),
             enabling: None,
             presence: binding.presence,
+            memory: binding.memory,
             repeats: None,
             waits_since: None,
         }
@@ -250,6 +253,7 @@ impl Bound {
             }
             ToEdge::Deliver { delivery, .. } => self.deliver(delivery, io),
             ToEdge::Managed { managed, .. } => self.managed(&managed, io),
+            ToEdge::Remember { memory, .. } => self.memory = memory,
             // Answers to what was asked before there was a session, or after there is none.
             _ => {}
         }
@@ -259,10 +263,12 @@ impl Bound {
         Ok(())
     }
 
-    /// The shard has accepted frames, if that is what it says.
+    /// What the shard says that matters also without a socket.
     pub(super) fn note(&mut self, message: &ToEdge) {
-        if let ToEdge::Accepted(accepted) = message {
-            accepted.iter().for_each(|(_, up_to)| self.note_accepted(*up_to));
+        match message {
+            ToEdge::Accepted(accepted) => accepted.iter().for_each(|(_, up_to)| self.note_accepted(*up_to)),
+            ToEdge::Remember { memory, .. } => self.memory.clone_from(memory),
+            _ => {}
         }
     }
 
@@ -430,6 +436,7 @@ impl Bound {
             seen: self.repeats.as_ref().map(|repeats| repeats.seen()).unwrap_or_default(),
             unreleased: self.outgoing.unreleased(),
             presence: self.presence.clone(),
+            memory: self.memory.clone(),
         }
     }
 

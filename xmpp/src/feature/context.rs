@@ -1,14 +1,16 @@
 //! All a feature may see and cause.
 
-use crate::jid::{BareJid, FullJid};
+use super::{Audience, Consequence, Said};
+use crate::jid::{BareJid, Jid};
 use crate::rows::{Key, Rows, RowsError, Timestamp, Value, View, Write};
 use crate::shard::Config;
-use crate::stanza::StanzaError;
+use crate::stanza::{Stanza, StanzaError};
+use crate::xml::Element;
 
 /// The world of one evaluation.
 pub struct Context<'a> {
-    /// Who asks; authenticated.
-    pub origin: &'a FullJid,
+    /// Who asks; authenticated. A bare JID when it is an account, not one of its devices.
+    pub origin: &'a Jid,
     /// The account that evaluates: its rows are the ones to read and write.
     pub account: &'a BareJid,
     /// The shard's time.
@@ -17,6 +19,7 @@ pub struct Context<'a> {
     pub config: &'a Config,
     pub(crate) rows: View<'a>,
     pub(crate) writes: Vec<Write>,
+    pub(crate) consequences: Vec<Consequence>,
 }
 
 impl Context<'_> {
@@ -44,6 +47,41 @@ impl Context<'_> {
     /// Removes a row.
     pub fn delete(&mut self, key: Key) {
         self.writes.push(Write::Delete(key));
+    }
+
+    /// Pushes an iq set with this content to resources of the account.
+    pub fn push(&mut self, to: Audience, content: Element) {
+        self.consequences.push(Consequence::Push(to, content));
+    }
+
+    /// Delivers a stanza to resources of the account.
+    pub fn deliver(&mut self, to: Audience, stanza: Stanza) {
+        self.consequences.push(Consequence::Deliver(to, stanza));
+    }
+
+    /// Has the session of the device that asks keep something in mind.
+    pub fn remember(&mut self, said: Said) {
+        self.consequences.push(Consequence::Remember(said));
+    }
+
+    /// Routes a stanza to its `to` exactly once, whatever dies.
+    pub fn send(&mut self, stanza: Stanza) {
+        self.consequences.push(Consequence::Send(stanza));
+    }
+
+    /// Sends the presence of the account's available resources to somebody.
+    pub fn show(&mut self, to: Jid) {
+        self.consequences.push(Consequence::Show(to));
+    }
+
+    /// Tells somebody that the account's available resources are not.
+    pub fn hide(&mut self, from: Jid) {
+        self.consequences.push(Consequence::Hide(from));
+    }
+
+    /// Notes whether the account blocks anybody at all.
+    pub fn blocks(&mut self, any: bool) {
+        self.consequences.push(Consequence::Blocks(any));
     }
 }
 

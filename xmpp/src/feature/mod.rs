@@ -1,10 +1,13 @@
 //! What an extension tells the broker about itself, and all it may see and cause.
 //!
-//! A feature is a plain function: a request, rows and the time in; writes and a reply out. It never waits and never sends.
+//! A feature is a plain function: a request, rows and the time in; writes, a reply and consequences out. It never waits and never
+//! sends.
 //! disco#info, the README's table of extensions and the DOAP file are computed from [`Spec`]s.
 
+mod consequence;
 mod context;
 
+pub use consequence::{Audience, Consequence, Said};
 pub use context::Context;
 
 use crate::stanza::{Stanza, StanzaError};

@@ -6,3 +6,4 @@ pub mod roster;
 pub mod session_establishment;
 pub mod stored;
 pub mod subscription;
+pub(crate) mod subscriptions;

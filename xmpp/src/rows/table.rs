@@ -26,6 +26,14 @@ pub enum Table {
     Executed = 6,
     /// (account, element): XEP-0049. Written by the account.
     PrivateXml = 7,
+    /// (account, contact): an item of the roster, or a request that waits. Written by the account.
+    Contact = 8,
+    /// (account): the roster as a whole. Written by the account.
+    Roster = 9,
+    /// (account, address): whom it blocks. Written by the account.
+    Blocked = 10,
+    /// (account, session): a resource that is gone, and not everybody who saw it knows. Written by the account.
+    Farewell = 11,
     /// (target shard, number): durable effects not yet done. Written by the shard.
     Outbox = 128,
     /// (target shard): the number of the last durable effect. Written by the shard.

@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 pub(crate) use inbound::{Inbound, Numbered};
 pub(crate) use outbound::{Item, Outbound, Queued, Receipt};
-pub(crate) use row::{ManagedRow, QueueRow, SessionRow, WAITING, queue_key, queue_prefix, session_key};
+pub(crate) use row::{ManagedRow, MemoryRow, QueueRow, SessionRow, WAITING, queue_key, queue_prefix, session_key};
 
-use crate::jid::FullJid;
-use crate::link::{Conn, EdgeId, Origin, SessionId};
+use crate::feature::Audience;
+use crate::jid::{FullJid, Jid};
+use crate::link::{Conn, EdgeId, Memory, Origin, SessionId};
 use crate::rows::Key;
 use crate::stanza::Stanza;
 
@@ -34,6 +35,10 @@ pub(crate) struct Session {
     pub(crate) priority: Option<i8>,
     /// The last presence without a `to`, while available.
     pub(crate) presence: Option<Arc<Stanza>>,
+    /// What else the device has said; most say nothing.
+    pub(crate) memory: Option<Arc<Memory>>,
+    /// Whether the account blocks anybody (XEP-0191): else there is no row to look for.
+    pub(crate) blocks: bool,
     /// What a former leader gave the device, as its edge says.
     pub(crate) seen: Option<Box<Seen>>,
     /// Set while stanzas for this session are rows first: it is detached, or its queue is being drained.
@@ -130,6 +135,25 @@ impl Session {
         self.priority.is_some_and(|priority| priority >= 0)
     }
 
+    /// Whether it asked to hear of changes of that kind.
+    pub(crate) fn hears(&self, audience: Audience) -> bool {
+        let memory = self.memory.as_deref();
+        match audience {
+            // Only who asks knows which one that is.
+            Audience::Origin => false,
+            Audience::Available => self.priority.is_some(),
+            Audience::Interested => memory.is_some_and(|memory| memory.roster),
+            Audience::Blocklist => memory.is_some_and(|memory| memory.blocklist),
+            Audience::Carbons => memory.is_some_and(|memory| memory.carbons),
+        }
+    }
+
+    /// Whether it has sent presence of its own accord to `other`, or to the account of `other` (RFC 6121 §4.6).
+    pub(crate) fn shows_itself_to(&self, other: &Jid) -> bool {
+        let directed = self.memory.as_ref().map_or(&[][..], |memory| &memory.directed);
+        directed.iter().any(|to| to == other || to.as_str() == other.bare_str())
+    }
+
     /// The row as it should be now.
     pub(crate) fn row(&self) -> SessionRow {
         SessionRow {
@@ -144,6 +168,7 @@ impl Session {
             released: self.outbound.released(),
             acknowledged: self.outbound.acknowledged(),
             presence: self.presence.as_ref().map(|presence| presence.encode()),
+            memory: self.memory.as_deref().map(MemoryRow::from),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::jid::{BareJid, FullJid};
-use crate::link::{Origin, SessionId};
+use crate::jid::{BareJid, FullJid, Jid};
+use crate::link::{Memory, Origin, SessionId};
 use crate::rows::{Key, Table, account_key};
 use crate::stanza::Stanza;
 
@@ -37,6 +37,44 @@ pub(crate) struct SessionRow {
     /// The last presence without a `to`, while available, as of the last detach: [`Stanza::encode`].
     #[prost(bytes = "bytes", optional, tag = "11")]
     pub(crate) presence: Option<Bytes>,
+    /// As of the last detach.
+    #[prost(message, optional, tag = "12")]
+    pub(crate) memory: Option<MemoryRow>,
+}
+
+/// [`Memory`] at rest.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MemoryRow {
+    #[prost(bool, tag = "1")]
+    roster: bool,
+    #[prost(bool, tag = "2")]
+    blocklist: bool,
+    #[prost(bool, tag = "3")]
+    carbons: bool,
+    #[prost(string, repeated, tag = "4")]
+    directed: Vec<String>,
+}
+
+impl From<&Memory> for MemoryRow {
+    fn from(memory: &Memory) -> Self {
+        Self {
+            roster: memory.roster,
+            blocklist: memory.blocklist,
+            carbons: memory.carbons,
+            directed: memory.directed.iter().map(|jid| jid.as_str().to_owned()).collect(),
+        }
+    }
+}
+
+impl From<MemoryRow> for Memory {
+    fn from(row: MemoryRow) -> Self {
+        Self {
+            roster: row.roster,
+            blocklist: row.blocklist,
+            carbons: row.carbons,
+            directed: row.directed.iter().filter_map(|jid| Jid::parse(jid).ok()).collect(),
+        }
+    }
 }
 
 /// XEP-0198 as agreed.

@@ -1,11 +1,14 @@
 //! The row of an account, and what an operator does with it.
 
+use std::sync::Arc;
+
 use prost::Message;
 
 use super::{Effect, Io, Shard, Turn};
 use crate::jid::BareJid;
 use crate::rows::{Key, Rows, RowsError, Table, account_key};
 use crate::sasl::{Credentials, ScramHash, ScramKeys};
+use crate::stanza::Stanza;
 use crate::stream::StreamError;
 
 /// An account as it is stored.
@@ -19,6 +22,9 @@ pub(super) struct AccountRow {
     /// In the shard's microseconds.
     #[prost(uint64, tag = "3")]
     created: u64,
+    /// Whether it blocks anybody (XEP-0191): most do not, and then there is no row to look for.
+    #[prost(bool, tag = "4")]
+    pub(super) blocks: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -82,6 +88,7 @@ impl AccountRow {
             version,
             keys: keys.collect(),
             created,
+            blocks: false,
         }
     }
 
@@ -112,13 +119,16 @@ fn key(account: &BareJid) -> Key {
 }
 
 /// Everything an account leaves behind, by table.
-const TABLES: [Table; 6] = [
+const TABLES: [Table; 9] = [
     Table::Account,
     Table::Queue,
     Table::Stored,
     Table::StoredCount,
     Table::Executed,
     Table::PrivateXml,
+    Table::Contact,
+    Table::Roster,
+    Table::Blocked,
 ];
 
 /// Rows of one table that are removed with an account; its limits keep them fewer.
@@ -151,7 +161,14 @@ impl Shard {
             }
             (Ok(Some(row)), Administer::SetKeys(account)) => {
                 let at = self.stamp(io);
-                turn.put(key(&account.jid), &AccountRow::new(at.0, row.created, &account.keys));
+                let blocks = row.blocks;
+                turn.put(
+                    key(&account.jid),
+                    &AccountRow {
+                        blocks,
+                        ..AccountRow::new(at.0, row.created, &account.keys)
+                    },
+                );
                 self.end_all(&mut turn, &account.jid, StreamError::reset(), "password-changed", io);
                 Administered::Done
             }
@@ -171,12 +188,25 @@ impl Shard {
             };
             rows.into_iter().for_each(|(key, _)| turn.delete(key));
         }
+        self.part_from_contacts(turn, account, io);
         // What the ended sessions left to the store goes too.
         let stored = account_key(Table::Stored, account.as_str(), &[]);
         turn.writes
             .retain(|write| !(matches!(write, crate::rows::Write::Put(key, _) if key.starts_with(&stored))));
         turn.delete(account_key(Table::StoredCount, account.as_str(), &[]));
         Administered::Done
+    }
+
+    /// Both subscriptions with every contact end (RFC 6121 §2.5.2), so that nobody waits for somebody who is gone.
+    fn part_from_contacts(&mut self, turn: &mut Turn, account: &BareJid, io: &mut Io<'_>) {
+        for (contact, row) in self.contacts_of(account, io) {
+            for verb in row.state().removal() {
+                let stanza = Stanza::presence(verb.presence_type(), [])
+                    .with_from(account)
+                    .with_to(contact.clone());
+                self.durably(turn, Arc::new(stanza), io);
+            }
+        }
     }
 
     fn end_all(
@@ -190,6 +220,22 @@ impl Shard {
         for place in self.sessions.of_account(account.as_str()).to_vec() {
             self.expel(turn, place, error.clone(), reason, io);
         }
+    }
+
+    /// Notes whether the account blocks anybody, where every login and every stanza for it looks.
+    pub(super) fn note_blocks(&self, turn: &mut Turn, account: &BareJid, any: bool, io: &Io<'_>) {
+        match self.account(account, io) {
+            Ok(Some(row)) if row.blocks != any => turn.put(key(account), &AccountRow { blocks: any, ..row }),
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "an account cannot be read"),
+        }
+    }
+
+    /// Whether the account blocks anybody, from its row.
+    pub(super) fn account_blocks(&self, account: &BareJid, io: &Io<'_>) -> bool {
+        // What cannot be read is looked for.
+        self.account(account, io)
+            .is_ok_and(|row| row.is_some_and(|row| row.blocks))
     }
 
     pub(super) fn account(&self, account: &BareJid, io: &Io<'_>) -> Result<Option<AccountRow>, RowsError> {

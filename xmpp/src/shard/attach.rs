@@ -182,6 +182,7 @@ impl Shard {
                 None => lost.push(place),
             }
         }
+        self.read_blocks(io);
         io.out.push(Output::AllEdges {
             term: self.term,
             message: ToEdge::Leading,
@@ -244,6 +245,8 @@ fn attached(edge: EdgeId, attachment: Attachment, row: SessionRow, queued: bool)
         managed: row.managed.map(Box::new),
         priority: attachment.presence.as_deref().map(presence::priority),
         presence: attachment.presence,
+        memory: attachment.memory,
+        blocks: false,
         seen: Seen::new(attachment.seen),
         drain: queued.then(Box::<Drain>::default),
     }
@@ -271,6 +274,8 @@ fn unattached(id: SessionId, found: Found) -> Session {
         managed: row.managed.map(Box::new),
         priority: presence.as_deref().map(presence::priority),
         presence,
+        memory: row.memory.map(|memory| Arc::new(memory.into())),
+        blocks: false,
         seen: None,
         drain: Some(Box::new(Drain {
             detached_until: detached,

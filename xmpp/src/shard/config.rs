@@ -46,6 +46,11 @@ impl Config {
         self.domains.iter().any(|served| &**served == domain)
     }
 
+    /// Whether the address is one of an account here, or of a resource of it.
+    pub fn is_account(&self, jid: &jid::Jid) -> bool {
+        jid.local().is_some() && self.serves(jid.domain())
+    }
+
     /// The shard an address belongs to.
     pub fn shard_of(&self, bare: &str) -> ShardId {
         self.map.shard_of(jid::slot(bare))
@@ -86,7 +91,7 @@ impl ShardMap {
 pub struct Limits {
     /// Sessions of one account. Beyond: bind gets `resource-constraint` (RFC 6120 §7.6.2.1).
     pub sessions_per_account_max: usize,
-    /// Bytes under way to one device. Beyond: under XEP-0198 the session queues in rows, else it ends with `resource-constraint`.
+    /// Bytes under way to one device, one stanza more or less. Beyond: under XEP-0198 the session queues in rows, else it ends with `resource-constraint`.
     pub session_credit_bytes: usize,
     /// Bytes one session may have queued in rows. Beyond: the sender gets `resource-constraint`.
     pub session_queue_bytes_max: usize,
@@ -94,6 +99,16 @@ pub struct Limits {
     pub stored_messages_max: u32,
     /// Elements an account may keep under XEP-0049. Beyond: `resource-constraint`.
     pub private_elements_max: usize,
+    /// Items of one roster. Beyond: `resource-constraint`.
+    pub roster_items_max: usize,
+    /// Bytes of one roster as it is sent. Beyond: `resource-constraint`.
+    pub roster_bytes_max: usize,
+    /// Subscription requests of strangers that wait for one account's answer. Beyond: they are dropped.
+    pub subscription_requests_max: usize,
+    /// Addresses one resource may have sent presence to of its own accord. Beyond: `resource-constraint`.
+    pub directed_presence_max: usize,
+    /// Addresses one account may block. Beyond: `resource-constraint`.
+    pub blocked_max: usize,
     /// How long a session may outlive its socket at most, in seconds; what a device gets that asks for nothing.
     pub resume_timeout_max: u32,
     /// Stanzas that wait for other shards. Beyond: the sender gets `resource-constraint`.
@@ -118,6 +133,11 @@ impl Default for Limits {
             session_queue_bytes_max: 512 << 10,
             stored_messages_max: 1000,
             private_elements_max: 64,
+            roster_items_max: 1000,
+            roster_bytes_max: 192 << 10,
+            subscription_requests_max: 100,
+            directed_presence_max: 100,
+            blocked_max: 1000,
             resume_timeout_max: 600,
             forwards_max: 65_536,
             forward_timeout: Duration::from_secs(10),

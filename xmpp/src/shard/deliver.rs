@@ -29,7 +29,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(place) else {
             return;
         };
-        if session.drain.is_none() && session.outbound.bytes() + stanza.size() > credit {
+        // One stanza may go beyond: whatever is small enough to be sent is small enough to be delivered.
+        if session.drain.is_none() && session.outbound.bytes() >= credit {
             if session.managed.is_none() {
                 return self.overwhelmed(turn, place, &stanza, owed, io);
             }
@@ -64,7 +65,7 @@ impl Shard {
         let Some(session) = self.sessions.get(place) else {
             return;
         };
-        if session.drain.is_some() || session.outbound.bytes() + stanza.size() > credit {
+        if session.drain.is_some() || session.outbound.bytes() >= credit {
             self.enqueue(turn, place, Origin::None, stanza, None, io);
         } else {
             let at = self.stamp(io);

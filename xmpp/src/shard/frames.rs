@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::{Effect, Event, Io, Output, Place, Shard, Turn};
-use crate::feature::{self, Context, Target};
-use crate::im::presence;
-use crate::jid::{BareJid, FullJid};
+use crate::feature::{self, Consequence, Target};
+use crate::im::subscription::Verb;
+use crate::jid::{BareJid, FullJid, Jid};
 use crate::link::{Forward, Origin, SessionId, ShardId};
 use crate::rows::Write;
 use crate::session::{Numbered, Receipt};
-use crate::stanza::{Kind, PresenceType, Stanza, StanzaError};
+use crate::stanza::{Kind, Stanza, StanzaError};
 use crate::stream::StreamError;
+use crate::xep::blocking;
 
 /// Who deals with a stanza (RFC 6120 §10).
 enum Route {
@@ -59,10 +60,19 @@ impl Shard {
         };
         let repeat = repeat || session.inbound.is_repeat(frame);
         let stanza = stamped(stanza, &session.full);
+        if session.blocks
+            && let Some(to) = &stanza.to
+            && self.blocks(&session.full.bare(), to, io)
+        {
+            return self.bounce(place, frame, &stanza, blocking::blocked(), io);
+        }
         match self.route(&stanza) {
             Route::Own => self.own(place, frame, repeat, Target::Own, &stanza, io),
             Route::Host => self.own(place, frame, repeat, Target::Host, &stanza, io),
-            Route::Account(account) => self.send(place, frame, repeat, &account, stanza, io),
+            Route::Account(account) => match Verb::of(stanza.kind) {
+                Some(verb) => self.subscription_sent(place, frame, repeat, verb, &account, &stanza, io),
+                None => self.send(place, frame, repeat, &account, stanza, io),
+            },
             Route::Remote => self.bounce(place, frame, &stanza, StanzaError::remote_server_not_found(), io),
         }
     }
@@ -90,10 +100,12 @@ impl Shard {
     }
 
     /// A request the sender's account answers itself.
-    fn own(&mut self, place: Place, frame: u64, repeat: bool, target: Target, stanza: &Stanza, io: &mut Io<'_>) {
+    fn own(&mut self, place: Place, frame: u64, repeat: bool, target: Target, stanza: &Arc<Stanza>, io: &mut Io<'_>) {
         match stanza.kind {
             Kind::Iq(_) => self.own_iq(place, frame, repeat, target, stanza, io),
-            Kind::Presence(kind) if target == Target::Own => self.own_presence(place, frame, kind, stanza, io),
+            Kind::Presence(kind) if target == Target::Own => {
+                self.own_presence(place, frame, repeat, kind, stanza, io);
+            }
             // RFC 6120 §10.5.1: the domain itself has no use for messages, and for presence none that anybody hears of.
             Kind::Message(_) => self.bounce(place, frame, stanza, StanzaError::service_unavailable(), io),
             Kind::Presence(_) => self.settle(place, frame, None, io),
@@ -118,7 +130,7 @@ impl Shard {
             turn.effects.push(Effect::Done(id, frame));
             return self.finish(turn, io);
         }
-        let (reply, writes) = self.evaluate(&full, &account, target, stanza, io);
+        let (reply, writes, consequences) = self.evaluate(&full.into(), &account, target, stanza, io);
         let reply = Arc::new(reply);
         if !writes.is_empty() {
             turn.writes = writes;
@@ -133,66 +145,37 @@ impl Shard {
             );
         }
         self.answer_to(&mut turn, place, frame, reply, io);
+        self.carry_out(&mut turn, &account, Some(place), consequences, io);
         turn.effects.push(Effect::Done(id, frame));
         self.finish(turn, io);
     }
 
-    /// Lets the features answer a request: the reply, and what it writes.
+    /// Lets the features answer a request: the reply, what it writes, and what it causes besides.
     pub(super) fn evaluate(
         &mut self,
-        origin: &FullJid,
+        origin: &Jid,
         account: &BareJid,
         target: Target,
         request: &Stanza,
         io: &mut Io<'_>,
-    ) -> (Stanza, Vec<Write>) {
-        let now = self.stamp(io);
-        let config = Arc::clone(&self.config);
-        let mut context = Context {
-            origin,
-            account,
-            now,
-            config: &config,
-            rows: self.overlay.over(io.rows),
-            writes: Vec::new(),
-        };
-        let result = match feature::answering(config.features, request) {
-            Some(feature) => feature.iq(&mut context, target, request),
-            // RFC 6120 §10.3.3, RFC 6121 §8.5.2.1.3.
-            None => Err(StanzaError::service_unavailable()),
-        };
+    ) -> (Stanza, Vec<Write>, Vec<Consequence>) {
+        let mut content = None;
+        let features = self.config.features;
+        let result = self.in_account(account, origin, io, |context| {
+            content = match feature::answering(features, request) {
+                Some(feature) => feature.iq(context, target, request)?,
+                // RFC 6120 §10.3.3, RFC 6121 §8.5.2.1.3.
+                None => return Err(StanzaError::service_unavailable()),
+            };
+            Ok(())
+        });
         match result {
-            Ok(content) => (request.result(content.as_ref()), context.writes),
+            Ok((writes, consequences)) => (request.result(content.as_ref()), writes, consequences),
             // A request always has an answer.
-            Err(error) => (
-                request.error(&error).unwrap_or_else(|| request.result(None)),
-                Vec::new(),
-            ),
-        }
-    }
-
-    /// Presence without a `to` (RFC 6121 §4): the resource becomes available, changes, or becomes unavailable.
-    fn own_presence(&mut self, place: Place, frame: u64, kind: PresenceType, stanza: &Stanza, io: &mut Io<'_>) {
-        let Some(session) = self.sessions.get_mut(place) else {
-            return;
-        };
-        let was_taking = session.takes_bare();
-        match kind {
-            PresenceType::Available => {
-                session.priority = Some(presence::priority(stanza));
-                session.presence = Some(Arc::new(stanza.clone()));
+            Err(error) => {
+                let answer = request.error(&error).unwrap_or_else(|| request.result(None));
+                (answer, Vec::new(), Vec::new())
             }
-            PresenceType::Unavailable => {
-                session.priority = None;
-                session.presence = None;
-            }
-            // RFC 6121 §3: subscriptions are always to somebody.
-            _ => return self.bounce(place, frame, stanza, StanzaError::bad_request(), io),
-        }
-        let (account, takes) = (session.full.bare(), session.takes_bare());
-        self.settle(place, frame, None, io);
-        if takes && !was_taking {
-            self.drain_stored(&account, place, io);
         }
     }
 
@@ -212,12 +195,20 @@ impl Shard {
         if stanza.to.is_none() {
             Arc::make_mut(&mut stanza).to = Some(account.clone().into());
         }
+        let from = session.full.bare();
+        let mut turn = Turn::of(&from);
+        if let Err(error) = self.directed(&mut turn, place, &stanza, io) {
+            return self.bounce(place, frame, &stanza, error, io);
+        }
+        self.carbons_of_sent(&mut turn, place, frame, &stanza, io);
         let to = self.config.shard_of(account.as_str());
         if to != self.id && self.peers.forwards() >= self.config.limits.forwards_max {
             io.out.push(Output::Count(Event::Refused("forwards-full")));
             return self.bounce(place, frame, &stanza, StanzaError::resource_constraint(), io);
         }
-        let mut turn = Turn::of(&session.full.bare());
+        let Some(session) = self.sessions.get(place) else {
+            return;
+        };
         let (session, settled) = (session.id, session.inbound.settled);
         turn.effects.push(Effect::Forward(
             to,

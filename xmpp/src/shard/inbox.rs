@@ -11,6 +11,7 @@ use crate::link::{Forward, Origin, ShardId};
 use crate::rows::{Rows, Table, Timestamp, Write, account_key};
 use crate::session::Receipt;
 use crate::stanza::{IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
+use crate::xep::blocking;
 
 impl Shard {
     /// A stanza for one of our accounts, from a session of `from`.
@@ -23,6 +24,12 @@ impl Shard {
             && let Some(replies) = self.executed(&account, forward.session, forward.frame, io)
         {
             turn.answer(receipt, replies);
+            return self.finish(turn, io);
+        }
+        if let Some(from) = &forward.stanza.from
+            && self.blocks(&account, from, io)
+        {
+            turn.answer(receipt, blocking::answer(&forward.stanza));
             return self.finish(turn, io);
         }
         match forward.stanza.kind {
@@ -46,6 +53,7 @@ impl Shard {
         let account = to.to_bare();
         match self.dispose(kind, to, &account, io) {
             Disposition::Deliver(places) => {
+                self.carbons_of_received(turn, &account, &places, forward, io);
                 // Safe with one of them is safe (DESIGN §4.2); the others get it as well as they can.
                 let mut owed = Some((receipt, forward.settled));
                 for place in places {
@@ -85,21 +93,15 @@ impl Shard {
         receipt: Receipt,
         io: &mut Io<'_>,
     ) {
-        let account = to.to_bare();
-        let places = match (kind, to.resource()) {
-            (PresenceType::Available | PresenceType::Unavailable, None) => {
-                delivery::presence(&self.resources(&account))
+        let places = match kind {
+            PresenceType::Available | PresenceType::Unavailable => self.shown_to(to),
+            PresenceType::Error if to.resource().is_some() => self.shown_to(to),
+            PresenceType::Probe => {
+                let answers = self.probe(to, &forward.stanza, io);
+                return turn.answer(receipt, answers);
             }
-            (PresenceType::Available | PresenceType::Unavailable | PresenceType::Error, Some(resource)) => self
-                .sessions
-                .of_resource(account.as_str(), resource)
-                .into_iter()
-                .collect(),
-            (PresenceType::Error | PresenceType::Probe, _) => Vec::new(),
-            // RFC 6121 §3: there are no rosters yet, so there is nobody who could consent.
-            (_, _) => {
-                return turn.answer(receipt, error(&forward.stanza, &StanzaError::feature_not_implemented()));
-            }
+            // Subscriptions come as durable effects.
+            _ => Vec::new(),
         };
         for place in places {
             self.enqueue(turn, place, origin(forward), Arc::clone(&forward.stanza), None, io);
@@ -114,7 +116,11 @@ impl Shard {
         let Some(resource) = to.resource() else {
             return self.request_to_account(turn, &account, request, forward, receipt, io);
         };
-        match self.sessions.of_resource(account.as_str(), resource) {
+        let addressed = self.sessions.of_resource(account.as_str(), resource);
+        let from = stanza.from.as_ref();
+        // RFC 6121 §8.5.3.1: who shows no presence to the sender answers as if it were not there.
+        let shows = |place: &Place| !request || from.is_some_and(|from| self.shares_presence(*place, from, io));
+        match addressed.filter(shows) {
             // Between devices its answer is its acknowledgement: given to the recipient's shard, it is accepted.
             Some(place) => {
                 let origin = origin(forward);
@@ -148,17 +154,18 @@ impl Shard {
         receipt: Receipt,
         io: &mut Io<'_>,
     ) {
-        let Some(sender) = forward.stanza.from.as_ref().and_then(Jid::to_full).filter(|_| request) else {
+        let Some(sender) = forward.stanza.from.clone().filter(|_| request) else {
             return turn.answer(receipt, Vec::new());
         };
         // RFC 6121 §8.5.1, and lesson 28: an unknown account answers like one that does not know the request.
         if self.resources(account).is_empty() && !self.account_exists(account, io) {
             return turn.answer(receipt, error(&forward.stanza, &StanzaError::service_unavailable()));
         }
-        let (reply, writes) = self.evaluate(&sender, account, Target::Other, &forward.stanza, io);
+        let (reply, writes, consequences) = self.evaluate(&sender, account, Target::Other, &forward.stanza, io);
         let replies = vec![Arc::new(reply)];
+        self.carry_out(turn, account, None, consequences, io);
         if !writes.is_empty() {
-            turn.writes = writes;
+            turn.writes.extend(writes);
             let (session, frame) = (forward.session, forward.frame);
             self.note_executed(turn, account, session, frame, forward.settled, &replies, io);
         }

@@ -12,11 +12,15 @@
 //!
 //! Each evaluation is a [`turn::Turn`]: its writes become one batch, its effects wait for that batch, or for the
 //! entity's last one, to be committed ([`pipeline`]). [`attach`] is how a new term begins, [`negotiation`] is bind, resume
-//! and enable, [`detach`] how sessions lose their socket and end, [`peers`] what is owed to and by other shards.
+//! and enable, [`detach`] how sessions lose their socket and end, [`peers`] what is owed to and by other shards,
+//! [`presence`] who sees whom, [`subscriptions`] how they come to, [`consequences`] what a feature may cause.
 
 mod accounts;
 mod attach;
+mod blocks;
+mod carbons;
 mod config;
+mod consequences;
 mod deliver;
 mod detach;
 mod executed;
@@ -25,7 +29,9 @@ mod inbox;
 mod negotiation;
 mod peers;
 mod pipeline;
+mod presence;
 mod sessions;
+mod subscriptions;
 mod turn;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -373,6 +379,8 @@ impl Shard {
                 frame,
                 replies,
             } => self.peer_answers(peer, session, frame, replies, io),
+            ToPeer::Tell(tell) => self.tell_arrives(peer, tell, io),
+            ToPeer::Told { number } => self.peers.told(peer, number),
             ToPeer::Durable { number, stanza } => self.durable_arrives(peer, number, stanza, io),
             ToPeer::Done { number } => self.peers.done(peer, number),
         }
@@ -508,6 +516,8 @@ impl Shard {
             Effect::Peer(to, message) => io.out.push(Output::Peer { to, term, message }),
             Effect::Forward(to, forward) if to == self.id => self.forwarded(to, forward, io),
             Effect::Forward(to, forward) => self.forward(to, forward, io),
+            Effect::Tell(to, tell) if to == self.id => self.tell_arrives(to, tell, io),
+            Effect::Tell(to, tell) => self.tell_peer(to, tell, io),
             Effect::Answer(receipt, replies) if receipt.shard == self.id => {
                 self.answered(receipt.session, receipt.frame, replies, io);
             }

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::accounts::AccountRow;
 use super::{Io, Output, Place, Shard, Turn};
 use crate::jid::{BareJid, FullJid};
 use crate::link::{Binding, Conn, EdgeId, Managed, ResumeRefused, SessionId, ToEdge};
@@ -103,7 +104,7 @@ impl Shard {
         version: u64,
         io: &mut Io<'_>,
     ) -> Result<Place, StanzaError> {
-        self.check_version(account, version, io)?;
+        let blocks = self.check_version(account, version, io)?.blocks;
         let full = match resource {
             // RFC 6120 §7.7.2.1.
             Some(resource) => account
@@ -136,6 +137,8 @@ impl Shard {
             managed: None,
             priority: None,
             presence: None,
+            memory: None,
+            blocks,
             seen: None,
             drain: None,
         };
@@ -150,9 +153,9 @@ impl Shard {
     }
 
     /// The credentials may have changed, or the account gone, since they were verified.
-    fn check_version(&self, account: &BareJid, version: u64, io: &Io<'_>) -> Result<(), StanzaError> {
+    fn check_version(&self, account: &BareJid, version: u64, io: &Io<'_>) -> Result<AccountRow, StanzaError> {
         match self.account(account, io) {
-            Ok(Some(row)) if row.version == version => Ok(()),
+            Ok(Some(row)) if row.version == version => Ok(row),
             Ok(_) => Err(StanzaError::not_authorized().with_text("the credentials of this account have changed")),
             Err(_) => Err(StanzaError::internal_server_error()),
         }
@@ -402,6 +405,7 @@ fn binding(session: &Session, previd: Option<&str>) -> Binding {
         released: session.outbound.released(),
         managed,
         presence: session.presence.clone(),
+        memory: session.memory.clone(),
     }
 }
 

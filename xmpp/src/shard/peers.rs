@@ -13,7 +13,8 @@ use prost::Message;
 
 use super::{Effect, Event, Io, Output, Shard, Turn};
 use crate::im::delivery::Disposition;
-use crate::link::{Forward, SessionId, ShardId, Term, ToPeer};
+use crate::im::subscription::Verb;
+use crate::link::{Forward, SessionId, ShardId, Tell, Term, ToPeer};
 use crate::rows::{Key, Rows, Table, shard_key};
 use crate::stanza::{Kind, Stanza, StanzaError};
 
@@ -42,8 +43,28 @@ struct Peer {
 
 #[derive(Debug)]
 struct Pending {
-    forward: Forward,
+    what: Ephemeral,
     since: Duration,
+}
+
+/// What is kept until the other shard has answered.
+#[derive(Clone, Debug)]
+enum Ephemeral {
+    Forward(Forward),
+    Tell(Tell),
+}
+
+impl Ephemeral {
+    /// As it is sent again to a new leader.
+    fn again(&self) -> ToPeer {
+        match self {
+            Self::Forward(forward) => ToPeer::Forward(Forward {
+                repeat: true,
+                ..forward.clone()
+            }),
+            Self::Tell(tell) => ToPeer::Tell(tell.clone()),
+        }
+    }
 }
 
 /// The number of the last durable effect: of the outbox for a shard, or of a shard's that was done here.
@@ -67,6 +88,15 @@ impl Peers {
     /// That shard has caught up in its newest term. Noted at any time: it is said only once.
     pub(super) fn leads(&mut self, peer: ShardId) {
         self.0.entry(peer).or_default().leads = true;
+    }
+
+    /// That shard has told a presence.
+    pub(super) fn told(&mut self, peer: ShardId, number: u64) {
+        let Some(peer) = self.0.get_mut(&peer) else { return };
+        let is_it = |pending: &Pending| matches!(&pending.what, Ephemeral::Tell(tell) if tell.number == number);
+        if let Some(place) = peer.forwards.iter().position(is_it) {
+            peer.forwards.remove(place);
+        }
     }
 
     /// Stanzas that wait for an answer.
@@ -105,7 +135,27 @@ impl Shard {
             });
         }
         peer.forwards.push_back(Pending {
-            forward,
+            what: Ephemeral::Forward(forward),
+            since: io.elapsed,
+        });
+    }
+
+    /// Presence for accounts of another shard. When too much waits for others it is dropped: presence is what may be.
+    pub(super) fn tell_peer(&mut self, to: ShardId, tell: Tell, io: &mut Io<'_>) {
+        if self.peers.forwards() >= self.config.limits.forwards_max {
+            return io.out.push(Output::Count(Event::Refused("forwards-full")));
+        }
+        let peer = self.peers.0.entry(to).or_default();
+        if peer.leads {
+            let message = ToPeer::Tell(tell.clone());
+            io.out.push(Output::Peer {
+                to,
+                term: self.term,
+                message,
+            });
+        }
+        peer.forwards.push_back(Pending {
+            what: Ephemeral::Tell(tell),
             since: io.elapsed,
         });
     }
@@ -114,10 +164,7 @@ impl Shard {
     pub(super) fn peer_leads(&mut self, to: ShardId, io: &mut Io<'_>) {
         let peer = self.peers.0.entry(to).or_default();
         for pending in &peer.forwards {
-            let message = ToPeer::Forward(Forward {
-                repeat: true,
-                ..pending.forward.clone()
-            });
+            let message = pending.what.again();
             io.out.push(Output::Peer {
                 to,
                 term: self.term,
@@ -137,7 +184,7 @@ impl Shard {
         io: &mut Io<'_>,
     ) {
         let peer = self.peers.0.entry(from).or_default();
-        let is_it = |pending: &Pending| pending.forward.session == session && pending.forward.frame == frame;
+        let is_it = |pending: &Pending| matches!(&pending.what, Ephemeral::Forward(forward) if forward.session == session && forward.frame == frame);
         let Some(place) = peer.forwards.iter().position(is_it) else {
             return;
         };
@@ -151,11 +198,12 @@ impl Shard {
         let mut expired = Vec::new();
         for peer in self.peers.0.values_mut() {
             while let Some(pending) = peer.forwards.pop_front_if(|pending| pending.since < oldest) {
-                expired.push(pending.forward);
+                expired.push(pending.what);
             }
         }
-        for forward in expired {
+        for what in expired {
             io.out.push(Output::Count(Event::Refused("forward-timeout")));
+            let Ephemeral::Forward(forward) = what else { continue };
             let error = forward.stanza.error(&StanzaError::recipient_unavailable());
             self.answered(
                 forward.session,
@@ -214,9 +262,12 @@ impl Shard {
         self.finish(turn, io);
     }
 
-    /// Only messages and requests that came back cause durable effects: errors, for the resource that sent them.
+    /// Subscription stanzas, and errors for the resource that sent a message or request that came back.
     fn route_durable(&mut self, turn: &mut Turn, to: &crate::jid::Jid, stanza: Arc<Stanza>, io: &mut Io<'_>) {
         let account = to.to_bare();
+        if let Some(verb) = Verb::of(stanza.kind) {
+            return self.subscription_arrives(turn, &account, verb, &stanza, io);
+        }
         let place = match stanza.kind {
             Kind::Message(kind) => match self.dispose(kind, to, &account, io) {
                 Disposition::Deliver(places) => places.first().copied(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::jid::BareJid;
-use crate::link::{EdgeId, Forward, SessionId, ShardId, ToEdge, ToPeer};
+use crate::link::{EdgeId, Forward, SessionId, ShardId, Tell, ToEdge, ToPeer};
 use crate::rows::{Key, Value, Write};
 use crate::session::Receipt;
 use crate::stanza::Stanza;
@@ -26,6 +26,8 @@ pub(super) enum Effect {
     Peer(ShardId, ToPeer),
     /// To an account: of this shard or another.
     Forward(ShardId, Forward),
+    /// Presence for accounts: of this shard or another.
+    Tell(ShardId, Tell),
     /// A stanza has been taken responsibility for; `replies` are for its sender.
     Answer(Receipt, Vec<Arc<Stanza>>),
     /// A frame of a session of this shard is done.

@@ -627,6 +627,7 @@ impl World {
             | ToEdge::Bound { conn, .. }
             | ToEdge::Resumed { conn, .. }
             | ToEdge::Managed { conn, .. }
+            | ToEdge::Remember { conn, .. }
             | ToEdge::Deliver { conn, .. }
             | ToEdge::Detached { conn }
             | ToEdge::Close { conn, .. } => {

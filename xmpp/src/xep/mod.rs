@@ -17,6 +17,9 @@ use crate::im;
 /// The features that answer requests. This order *is* the order of processing.
 pub static FEATURES: &[&dyn Feature] = &[
     &im::session_establishment::SessionEstablishment,
+    &im::roster::Roster,
+    &blocking::Blocking,
+    &carbons::Carbons,
     &disco::Disco,
     &ping::Ping,
     &version::SoftwareVersion,
