@@ -28,6 +28,9 @@
 //! - What was sent is kept until the server acknowledges it (XEP-0198). After a lost connection the session is resumed, by
 //!   [`Client::resume`] or by itself with [`Reconnect::Automatic`]. When the server has forgotten the session,
 //!   [`Resumption::NewSession`] hands back what it did not acknowledge.
+//! - [`Client::deliver`] sends a message until its receipt comes and tells what became of it; [`Options::receipts`] says who gets
+//!   receipts from us. [`Client::roster`], [`Client::presence`], [`Client::blocked`]: contacts.
+//! - Servers are found by service records, or are a list; [`Options::servers`].
 //! - Pings, disco and version requests are answered. Memory is bounded by [`Limits`]; a full queue makes its user wait.
 //!
 //! [`connection`] is for programs that hold very many sessions and have their own way of reading them; `heronry-loadtest`
@@ -73,6 +76,11 @@ pub use presence::{Presence, PresenceChange, Presences, Show};
 pub use receiving::{Carbon, Delay, Direction, Receipts};
 pub use roster::{CachedRoster, Contact, Roster, RosterCache, RosterChange, Subscription};
 pub use trust::{Trust, TrustError};
+
+/// The guide, so that its code is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guides/device-sdk.md")]
+struct Guide;
 
 /// A chat message with a text.
 pub fn message(to: impl Into<jid::Jid>, body: &str) -> stanza::Stanza {

@@ -3,6 +3,7 @@
 mod connecting;
 mod contacts;
 mod delivering;
+mod examples;
 mod finding;
 mod names;
 mod real_server;
