@@ -120,7 +120,16 @@ impl Fleet {
         Ok(opened.into_iter().flatten().collect())
     }
 
-    fn options(&self, number: usize) -> anyhow::Result<Options> {
+    /// The server and the accounts on it.
+    pub fn server(&self) -> &ServerOptions {
+        &self.0.server
+    }
+
+    /// How an account logs in, by its number.
+    ///
+    /// # Errors
+    /// When prefix, domain or password template make no account.
+    pub fn options(&self, number: usize) -> anyhow::Result<Options> {
         let server = &self.0.server;
         let account = BareJid::new(Some(&server.user(number)), &server.domain)?;
         let mut secret = Secret::new(Password::new(&server.password(number))?);

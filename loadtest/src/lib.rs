@@ -2,12 +2,14 @@
 //!
 //! - [`measure`]: the server's process, latencies, and whether the generator itself was the limit;
 //! - [`fleet`]: accounts and how they log in; [`traffic`]: the hot path of message scenarios;
+//! - [`contacts`]: accounts that see each other's presence;
 //! - [`scenario`]: one file for each thing that is measured;
 //! - [`report`], [`progress`], [`options`]: what people and programs see of it.
 //!
 //! Everything runs on one event loop, on one processor; for more load, start more processes. It says so when that was the
 //! limit.
 
+pub mod contacts;
 pub mod fleet;
 pub mod measure;
 pub mod options;

@@ -83,6 +83,11 @@ pub struct LoginOptions {
     /// Logins going on at the same time.
     #[arg(long, default_value_t = 32)]
     pub concurrency: usize,
+    /// Contacts of each account. A login then also asks for the roster, says that it is there and waits until every contact's
+    /// presence has come. The contacts are as many further accounts as there are users, which stay all the time; before
+    /// anything is measured they all subscribe to each other, unless they have.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub contacts: usize,
     /// Measured time in seconds.
     #[arg(long, value_parser = seconds, default_value = "10")]
     pub duration: Duration,

@@ -1,4 +1,5 @@
-//! Logins: connect, TLS if asked for, SCRAM, bind, close, again. Logins per second of server CPU time.
+//! Logins: connect, TLS if asked for, SCRAM, bind, close, again. Logins per second of server CPU time. With contacts, a login
+//! goes on until the presence of every contact has come.
 //!
 //! Keys derived from passwords are kept from the first round, and TLS sessions are not: the server does all of its work, the
 //! generator as little as possible.
@@ -17,6 +18,7 @@ use tokio::{
 };
 
 use crate::{
+    contacts::{Circle, arrival::arrive, setup, standing::Standing},
     fleet::Fleet,
     measure::{
         generator::Watch,
@@ -35,11 +37,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Logins {
     /// Logins going on at the same time.
     pub concurrency: usize,
+    /// Contacts of each account.
+    pub contacts: usize,
     /// Logins in the measured time.
     pub logins: u64,
     #[allow(missing_docs, reason = "said by its name")]
     pub logins_per_second: f64,
-    /// From connecting to the bound resource.
+    /// From connecting to the bound resource, or to the presence of the last contact.
     pub latency: Summary,
     /// Logins for each second of the server's CPU time; `None` when its process id was not given.
     pub logins_per_server_cpu_second: Option<f64>,
@@ -52,7 +56,22 @@ pub struct Logins {
 /// # Errors
 /// When any login fails.
 pub async fn run(options: &LoginOptions) -> anyhow::Result<Report<Logins>> {
+    let circle = Circle {
+        users: options.users,
+        contacts: options.contacts,
+    };
+    if circle.contacts > circle.users {
+        bail!("{} contacts need as many users", circle.contacts);
+    }
     let fleet = Fleet::new(&options.server, true)?;
+    let mut standing = match circle.contacts {
+        0 => None,
+        _ => {
+            fleet.check_room(circle.users + options.concurrency)?;
+            setup::subscribe(&fleet, circle, options.concurrency).await?;
+            Some(Standing::begin(&fleet, circle, options.concurrency).await?)
+        }
+    };
     fleet.check_room(options.concurrency)?;
     let bar = progress::count("first logins", options.users as u64);
     // In slices, so that users need not fit into the open files.
@@ -65,14 +84,21 @@ pub async fn run(options: &LoginOptions) -> anyhow::Result<Report<Logins>> {
     let tally = std::rc::Rc::new(Tally::default());
     let mut running = JoinSet::new();
     for _ in 0..options.concurrency {
-        let (fleet, tally, users) = (fleet.clone(), tally.clone(), options.users);
-        running.spawn_local(async move { log_in_again_and_again(&fleet, &tally, users).await });
+        let (fleet, tally) = (fleet.clone(), tally.clone());
+        running.spawn_local(async move { log_in_again_and_again(&fleet, &tally, circle).await });
     }
+    let lost = async {
+        match &mut standing {
+            Some(standing) => standing.lost().await,
+            None => std::future::pending().await,
+        }
+    };
     let found = tokio::select! {
         found = watch(options, &tally) => found,
         Some(ended) = running.join_next() => match ended.context("a login panicked")? {
             Err(error) => Err(error),
         },
+        Err(error) = lost => Err(error),
     };
     running.shutdown().await;
     found
@@ -88,14 +114,19 @@ struct Tally {
 async fn log_in_again_and_again(
     fleet: &Fleet,
     tally: &Tally,
-    users: usize,
+    circle: Circle,
 ) -> anyhow::Result<std::convert::Infallible> {
     let mut rest = vec![0; 4096];
     loop {
         let user = tally.next_user.get();
-        tally.next_user.set((user + 1) % users);
+        tally.next_user.set((user + 1) % circle.users);
+        let contacts = circle.addresses(user, fleet.server())?;
         let start = Instant::now();
         let mut session = fleet.open(user).await?;
+        if !contacts.is_empty() {
+            let arrived = arrive(&mut session, &contacts).await;
+            arrived.with_context(|| format!("{} among its contacts", fleet.server().user(user)))?;
+        }
         tally.latencies.borrow_mut().record(start.elapsed());
         tally.logins.set(tally.logins.get() + 1);
         // The server closes first, so that waiting for stray packets (TIME_WAIT) is on its side.
@@ -146,6 +177,7 @@ async fn watch(options: &LoginOptions, tally: &Tally) -> anyhow::Result<Report<L
     let latency = tally.latencies.borrow().summary();
     let found = Logins {
         concurrency: options.concurrency,
+        contacts: options.contacts,
         logins,
         logins_per_second: logins as f64 / verdict.wall_seconds,
         latency,
@@ -166,6 +198,9 @@ impl Tabular for Logins {
         }
         rows.push(row("logins per second", format!("{:.0}", self.logins_per_second)));
         rows.push(row("at the same time", self.concurrency.to_string()));
+        if self.contacts > 0 {
+            rows.push(row("contacts", self.contacts.to_string()));
+        }
         rows.push(row("latency p50", microseconds(self.latency.p50_us as f64)));
         rows.push(row("latency p99", microseconds(self.latency.p99_us as f64)));
         rows.extend(self.server.iter().flat_map(ServerUse::rows));

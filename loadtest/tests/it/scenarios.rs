@@ -73,6 +73,37 @@ fn logins_are_repeated_and_their_passwords_are_not_in_the_report() {
 }
 
 #[test]
+fn logins_with_contacts_go_on_until_all_of_them_show() {
+    let server = Server::start();
+    let arguments = [
+        "login",
+        "--server",
+        server.address(),
+        "--users",
+        "5",
+        "--contacts",
+        "3",
+        "--concurrency",
+        "2",
+        "--duration",
+        "0.3",
+    ];
+    // The second time they are contacts already.
+    for _ in 0..2 {
+        let report = report(&arguments);
+        let result = &report["result"];
+        assert!(result["logins"].as_u64().expect("a number") > 0, "{report}");
+        assert_eq!(result["contacts"], 3);
+    }
+}
+
+#[test]
+fn more_contacts_than_users_are_refused() {
+    let output = loadtest(&["login", "--server", "127.0.0.1:1", "--users", "2", "--contacts", "3"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn a_wrong_password_is_an_error_that_names_the_account() {
     let server = Server::start();
     let arguments = [
