@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     edge::{Edge, Listeners},
     shard::Shards,
+    tls::Tls,
 };
 
 /// How long a shutdown waits for devices and for their sessions to be committed.
@@ -32,6 +33,7 @@ pub struct Node {
     c2s: Vec<SocketAddr>,
     c2s_tls: Vec<SocketAddr>,
     data: std::path::PathBuf,
+    tls: Arc<Tls>,
     /// `None` once it has been shut down.
     running: Mutex<Option<Running>>,
 }
@@ -64,6 +66,11 @@ impl Node {
     /// Where connections that begin with TLS are accepted.
     pub fn c2s_tls(&self) -> &[SocketAddr] {
         &self.c2s_tls
+    }
+
+    /// Has the files of the certificate looked at now, as is done at every `tls.check_interval`.
+    pub fn look_at_certificate(&self) {
+        self.tls.hurry();
     }
 
     /// The node as the admin port sees it.

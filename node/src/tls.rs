@@ -1,4 +1,4 @@
-//! Certificates and keys: read from files, or signed by ourselves and kept in the data directory.
+//! TLS: which versions and how (RFC 9325); certificates and keys: read from files, or signed by ourselves and kept in the data directory.
 
 use std::{
     fs, io,
@@ -8,7 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use rustls::{ServerConfig, crypto::CryptoProvider};
+use rustls::{
+    ServerConfig, SupportedProtocolVersion, crypto::CryptoProvider, server::ServerSessionMemoryCache, version,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use x509_parser::{
@@ -20,7 +22,15 @@ use x509_parser::{
     prelude::FromDer as _,
 };
 
-use crate::{StartError, config::Config, data};
+use crate::{
+    StartError,
+    config::{Config, TlsVersion},
+    data,
+};
+
+mod watch;
+
+pub use watch::{Looked, Tls};
 
 /// The one place that says which implementation of cryptography TLS uses.
 pub fn crypto_provider() -> Arc<CryptoProvider> {
@@ -37,6 +47,12 @@ pub struct TlsMaterial {
     pub direct: Arc<ServerConfig>,
     /// The hash of the certificate for the channel binding `tls-server-end-point` (RFC 5929 §4.1).
     pub server_end_point: Vec<u8>,
+    /// Until when the certificate is valid, in seconds since the Unix epoch.
+    pub not_after: i64,
+    /// The file with the certificate.
+    pub certificate: PathBuf,
+    /// The file with its key.
+    pub key: PathBuf,
     /// What an operator should know, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -61,9 +77,10 @@ impl TlsMaterial {
         warnings.extend(name_warnings(&leaf, &certificate, &config.domains));
         warnings.extend(date_warning(&leaf, &certificate));
         let server_end_point = end_point_hash(&leaf, &chain);
+        let not_after = leaf.validity().not_after.timestamp();
 
         let mut starttls = ServerConfig::builder_with_provider(crypto_provider())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&versions(config.tls.min_version))
             .map_err(|error| StartError::Tls(format!("TLS cannot be set up: {error}")))?
             .with_no_client_auth()
             .with_single_cert(chain, private_key)
@@ -74,9 +91,12 @@ impl TlsMaterial {
                     key.display()
                 ))
             })?;
-        // Tickets that the client keeps: resumption costs no memory here.
-        starttls.ticketer = rustls::crypto::ring::Ticketer::new()
-            .map_err(|error| StartError::Tls(format!("TLS cannot be set up: {error}")))?;
+        // Of TLS 1.2 only with extended master secret (RFC 9325 §3.5): without it a channel has no exporter to bind to
+        // (RFC 9266 §4.2). There is no renegotiation, no compression and no early data.
+        starttls.require_ems = true;
+        // A session is remembered here and its ticket good for once (RFC 8446 §C.4). The memory goes with the certificate: who
+        // resumes a session is bound to the one it saw then.
+        starttls.session_storage = ServerSessionMemoryCache::new(config.limits.edge.tls_sessions());
         starttls.send_tls13_tickets = 1;
         let mut direct = starttls.clone();
         direct.alpn_protocols = vec![b"xmpp-client".to_vec()];
@@ -84,8 +104,19 @@ impl TlsMaterial {
             starttls: Arc::new(starttls),
             direct: Arc::new(direct),
             server_end_point,
+            not_after,
+            certificate,
+            key,
             warnings,
         })
+    }
+}
+
+/// The versions from the lowest that is wanted on. Older ones than 1.2 do not exist here (RFC 9325 §3.1.1).
+fn versions(min: TlsVersion) -> Vec<&'static SupportedProtocolVersion> {
+    match min {
+        TlsVersion::Tls12 => vec![&version::TLS13, &version::TLS12],
+        TlsVersion::Tls13 => vec![&version::TLS13],
     }
 }
 
@@ -334,6 +365,79 @@ mod tests {
                 "the certificate c.pem is not for the domain a.b.example.org: clients that check it will not connect",
             ]
         );
+    }
+
+    /// Names of versions that a configuration offers.
+    #[test]
+    fn only_versions_from_the_lowest_on_are_spoken() {
+        let spoken = |min| {
+            versions(min)
+                .into_iter()
+                .map(|version| version.version)
+                .collect::<Vec<_>>()
+        };
+        let (tls12, tls13) = (rustls::ProtocolVersion::TLSv1_2, rustls::ProtocolVersion::TLSv1_3);
+        assert_eq!(spoken(TlsVersion::Tls12), [tls13, tls12]);
+        assert_eq!(spoken(TlsVersion::Tls13), [tls13]);
+    }
+
+    /// RFC 9325 §4.2: forward secrecy and authenticated encryption, nothing else; §3.5: extended master secret.
+    #[test]
+    fn suites_and_settings_are_those_that_rfc_9325_recommends() {
+        use rustls::CipherSuite as Suite;
+        let material = Files::with_names(&["localhost"]).load().unwrap();
+        let known = [
+            Suite::TLS13_AES_256_GCM_SHA384,
+            Suite::TLS13_AES_128_GCM_SHA256,
+            Suite::TLS13_CHACHA20_POLY1305_SHA256,
+            Suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            Suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            Suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+            Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            Suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        ];
+        for config in [&material.starttls, &material.direct] {
+            for suite in &config.crypto_provider().cipher_suites {
+                assert!(known.contains(&suite.suite()), "{suite:?}");
+            }
+            assert!(config.require_ems);
+            assert!(!config.ticketer.enabled(), "a ticket that can be used twice");
+            assert_eq!(config.max_early_data_size, 0);
+            assert!(config.cert_compressors.is_empty());
+        }
+    }
+
+    #[test]
+    fn changed_files_are_used_and_broken_ones_are_not() {
+        let (mut files, other) = (Files::with_names(&["localhost"]), Files::with_names(&["localhost"]));
+        files.config.storage.data = files.directory.path().to_owned();
+        let path = |files: &Files| {
+            let tls = &files.config.tls;
+            (tls.certificate.clone().unwrap(), tls.key.clone().unwrap())
+        };
+        let ((certificate, key), (new_certificate, new_key)) = (path(&files), path(&other));
+        let tls = Tls::load(&files.config).unwrap();
+        let first = tls.current();
+        assert_eq!(tls.look(), Looked::Unchanged);
+        // The certificate comes first, and for a moment the key is another's.
+        fs::copy(&new_certificate, &certificate).unwrap();
+        assert_eq!(tls.look(), Looked::Broken);
+        assert_eq!(tls.look(), Looked::Unchanged, "it is said once");
+        assert_eq!(tls.current().server_end_point, first.server_end_point);
+        fs::copy(&new_key, &key).unwrap();
+        assert_eq!(tls.look(), Looked::Renewed);
+        let second = tls.current();
+        assert_eq!(second.server_end_point, other.load().unwrap().server_end_point);
+        assert_ne!(second.server_end_point, first.server_end_point);
+        fs::write(&certificate, "no certificate").unwrap();
+        assert_eq!(tls.look(), Looked::Broken);
+        fs::remove_file(&key).unwrap();
+        assert_eq!(tls.look(), Looked::Broken);
+        assert!(Arc::ptr_eq(&tls.current(), &second));
+        fs::copy(&new_certificate, &certificate).unwrap();
+        fs::copy(&new_key, &key).unwrap();
+        assert_eq!(tls.look(), Looked::Renewed);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::jid::{BareJid, FullJid, Jid};
 use crate::rows::Timestamp;
-use crate::sasl::{Credentials, ScramHash};
+use crate::sasl::{Credentials, ScramHash, ScramKeys};
 use crate::stanza::{Stanza, StanzaError};
 use crate::stream::StreamError;
 
@@ -120,6 +120,15 @@ pub enum ToShard {
         /// The hash of the chosen mechanism; `None` for PLAIN: any key the account has.
         hash: Option<ScramHash>,
     },
+    /// XEP-0077: asks for a new account; answered by [`ToEdge::Registered`]. Asked again with the same keys it is the same request.
+    Register {
+        /// Where the answer goes.
+        conn: Conn,
+        /// Its address.
+        account: BareJid,
+        /// Keys made of its password.
+        keys: Box<[ScramKeys]>,
+    },
     /// Asks for a session; answered by [`ToEdge::Bound`].
     Bind {
         /// The authenticated connection.
@@ -171,8 +180,8 @@ pub enum ToShard {
         repeat: bool,
         /// The stanza.
         stanza: Arc<Stanza>,
-        /// What is wrong with it, when it cannot be processed: it is answered in its turn, and counts like any other.
-        refused: Option<Box<StanzaError>>,
+        /// What the edge found out about it.
+        finding: Option<Box<Finding>>,
     },
     /// How far deliveries have come.
     Progress {
@@ -209,6 +218,15 @@ pub enum ToShard {
         /// Whether this is the last part.
         last: bool,
     },
+}
+
+/// What an edge finds out about a stanza before the shard evaluates it in its turn.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// It cannot be processed, and why: it is answered, and counts like any other.
+    Refused(StanzaError),
+    /// It changes the password (XEP-0077 §3.3) to the one of these keys; the stanza does not say it any more.
+    NewPassword(Box<[ScramKeys]>),
 }
 
 /// One session as its edge knows it: what is not replicated, so that whoever leads next can go on.
@@ -319,6 +337,13 @@ pub enum ToEdge {
         conn: Conn,
         /// The answer.
         credentials: Box<Credentials>,
+    },
+    /// Answers [`ToShard::Register`]: committed, or refused.
+    Registered {
+        /// Who asked.
+        conn: Conn,
+        /// Done, or the error of XEP-0077 §3.1.
+        result: Result<(), StanzaError>,
     },
     /// Answers [`ToShard::Bind`]: committed, or refused.
     Bound {

@@ -54,6 +54,7 @@ pub(super) fn run(args: &RunArgs, loaded: &Loaded, flags: &str) -> Result<(), Fa
 async fn serve(config: &Config, metrics: PrometheusHandle, flags: &str) -> Result<(), StartError> {
     // From the first moment: a signal while we start ends us as well.
     let mut signals = Signals::new()?;
+    let mut hangup = listen(SignalKind::hangup())?;
     let (node, admin) = tokio::select! {
         started = start(config, metrics.clone()) => started?,
         name = signals.next() => {
@@ -69,12 +70,16 @@ async fn serve(config: &Config, metrics: PrometheusHandle, flags: &str) -> Resul
     });
     announce(config, &node, admin.address(), flags);
 
-    let failure = tokio::select! {
-        name = signals.next() => {
-            tracing::info!(signal = name, "stopping");
-            None
+    let mut failed = std::pin::pin!(node.failed());
+    let failure = loop {
+        tokio::select! {
+            name = signals.next() => {
+                tracing::info!(signal = name, "stopping");
+                break None;
+            }
+            _ = hangup.recv() => node.look_at_certificate(),
+            failure = &mut failed => break Some(failure),
         }
-        failure = node.failed() => Some(failure),
     };
     upkeep.abort();
     let stop = async { tokio::join!(node.shutdown(), admin.stop()) };
@@ -139,6 +144,10 @@ fn announce(config: &Config, node: &Node, admin: SocketAddr, flags: &str) {
     ));
 }
 
+fn listen(kind: SignalKind) -> Result<Signal, StartError> {
+    signal(kind).map_err(|error| StartError::Failed(format!("signals cannot be received: {error}")))
+}
+
 async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, work).await.ok()
 }
@@ -151,8 +160,6 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, StartError> {
-        let listen =
-            |kind| signal(kind).map_err(|error| StartError::Failed(format!("signals cannot be received: {error}")));
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,

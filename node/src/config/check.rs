@@ -22,6 +22,18 @@ pub(super) fn prepare(loaded: &mut Loaded) -> Result<(), ConfigError> {
         })?;
         prepared.domain().clone_into(domain);
     }
+    if let Some(domain) = &mut loaded.config.auth.anonymous_domain {
+        let prepared = BareJid::new(None, domain).ok();
+        let served = prepared.filter(|prepared| loaded.config.domains.iter().any(|served| served == prepared.domain()));
+        let Some(served) = served else {
+            let (key, problem) = (
+                "auth.anonymous_domain",
+                format!("names `{domain}`, which is not in `domains`"),
+            );
+            return Err(refuse(key, problem, loaded.source(key)));
+        };
+        served.domain().clone_into(domain);
+    }
     for admin in &mut loaded.config.auth.admins {
         let problem = match BareJid::parse(admin) {
             Ok(prepared) if prepared.local().is_some() => {
@@ -140,11 +152,6 @@ pub(super) fn runnable(loaded: &Loaded) -> Result<(), ConfigError> {
             !config.roles.contains(&Role::Edge),
             "roles",
             "has no `edge`: this version runs both roles in one process",
-        ),
-        (
-            config.auth.registration,
-            "auth.registration",
-            "needs in-band registration, which this version does not have: use `heronry user add`",
         ),
         (
             !config.auth.admins.is_empty(),

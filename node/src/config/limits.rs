@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use heronry_xmpp::{edge::EdgeLimits, shard, xml};
+use heronry_xmpp::{
+    edge::{EdgeLimits, Patience},
+    shard, xml,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -83,11 +86,37 @@ pub struct BeforeAuth {
     pub bind_retries_max: u8,
     /// Most top-level elements of one negotiation, from the first header to a bound resource.
     pub elements_max: u16,
-    /// How long a connection may take until it has a session. Then it gets `connection-timeout`.
+    /// Most bytes of one negotiation, TLS not counted. More ends the stream with `policy-violation`.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub bytes_max: usize,
+    /// How long a connection may take until it has a session, all in all. Then it gets `connection-timeout`.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::Time")]
     pub negotiation_timeout: Duration,
-    /// Most connections of one address that have no session yet; the next is closed at once. A /64 of IPv6 is one address.
+    /// How long a client may take to send a stream header, also after TLS and after authentication.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub header_timeout: Duration,
+    /// How long a TLS handshake may take. Then the connection is closed without a word.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub tls_timeout: Duration,
+    /// How long a client may take from the features to the beginning of TLS or of an authentication.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub auth_timeout: Duration,
+    /// How long a client may take for each answer in an authentication: a small one derives its keys in that time.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub auth_step_timeout: Duration,
+    /// How long a client may take from its authentication to a request for a session.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub bind_timeout: Duration,
+    /// Most connections that have no session yet, or one of an anonymous account; the next is closed at once.
+    pub connections_max: u32,
+    /// Of those, most of one address; the next is closed at once. A /64 of IPv6 is one address.
     pub connections_per_address_max: u32,
 }
 
@@ -100,7 +129,9 @@ pub struct Edge {
     /// Most connections; the next is closed at once. When not set: as many as the process may have open files, less those
     /// that it needs for other things.
     pub connections_max: Option<u32>,
-    /// Most passwords (of PLAIN) that wait to be verified; the next ends its stream with `resource-constraint`.
+    /// TLS sessions that are remembered for resumption, each for once; the oldest is forgotten for the next.
+    pub tls_sessions_max: u32,
+    /// Most passwords (of PLAIN, of new accounts) that wait to be hashed; the next gets `resource-constraint`.
     pub passwords_waiting_max: u32,
     /// How long a stream that is over waits for the device to end it too (RFC 6120 §4.4).
     #[serde(with = "units::duration")]
@@ -259,12 +290,24 @@ pub struct Store {
     pub commit_bytes_max: usize,
 }
 
-/// `[limits.rate]`: how often something may be done.
+/// `[limits.rate]`: how often strangers may do something. An address is a /32 of IPv4 or a /64 of IPv6; what it has not used it
+/// may do all at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rate {
-    /// Switches all rate limits.
+    /// Switches all of them.
     pub enabled: bool,
+    /// Connections that one address may open in a minute; the next is closed at once.
+    pub connections_per_address_per_minute: u32,
+    /// Logins of one address that may fail in a minute. Beyond it the stream ends with `policy-violation`, and connections of
+    /// that address are closed at once until there is room again.
+    pub failed_logins_per_address_per_minute: u32,
+    /// Accounts that one address may make in an hour (XEP-0077); the next gets `resource-constraint`.
+    pub registrations_per_address_per_hour: u32,
+    /// Accounts that all addresses together may make in an hour; the next gets `resource-constraint`.
+    pub registrations_per_hour: u32,
+    /// Most addresses that each rate tells apart at a time; those beyond share.
+    pub addresses_max: u32,
 }
 
 impl Limits {
@@ -290,6 +333,7 @@ impl Limits {
             answer_timeout: self.edge.answer_timeout,
             orphan_timeout: self.edge.orphan_timeout,
             acknowledge_timeout: self.edge.acknowledge_timeout,
+            patience: self.before_auth.patience(),
         }
     }
 
@@ -320,9 +364,24 @@ impl Limits {
     /// The bounds of a process's connections, of which it could have `connections`.
     pub(crate) fn connection_limits(&self, connections: usize) -> crate::edge::EdgeLimits {
         let wanted = self.edge.connections_max.map_or(connections, count);
+        let before_auth = &self.before_auth;
+        let rate = |permits, seconds| {
+            let period = Duration::from_secs(seconds);
+            self.rate.enabled.then_some(crate::edge::Rate { permits, period })
+        };
         crate::edge::EdgeLimits {
-            connections_max: wanted.min(connections),
-            newcomers_per_address_max: self.before_auth.connections_per_address_max,
+            strangers: crate::edge::StrangerLimits {
+                connections_max: wanted.min(connections),
+                strangers_max: count(before_auth.connections_max),
+                strangers_per_block_max: before_auth.connections_per_address_max,
+                blocks_max: count(self.rate.addresses_max),
+                connections: rate(self.rate.connections_per_address_per_minute, 60),
+                failed_logins: rate(self.rate.failed_logins_per_address_per_minute, 60),
+                registrations_per_block: rate(self.rate.registrations_per_address_per_hour, 3600),
+                registrations: rate(self.rate.registrations_per_hour, 3600),
+            },
+            negotiation_bytes_max: before_auth.bytes_max,
+            tls_timeout: before_auth.tls_timeout,
             negotiation_timeout: self.before_auth.negotiation_timeout,
             passwords_waiting_max: count(self.edge.passwords_waiting_max),
             close_timeout: self.edge.close_timeout,
@@ -369,7 +428,25 @@ impl Limits {
     }
 }
 
+impl Edge {
+    /// TLS sessions that are remembered.
+    pub(crate) fn tls_sessions(&self) -> usize {
+        count(self.tls_sessions_max)
+    }
+}
+
 impl BeforeAuth {
+    /// How long each part of a negotiation may take.
+    fn patience(&self) -> Patience {
+        Patience {
+            header: self.header_timeout,
+            handshake: self.tls_timeout,
+            features: self.auth_timeout,
+            step: self.auth_step_timeout,
+            binding: self.bind_timeout,
+        }
+    }
+
     /// The bounds on XML of strangers.
     pub const fn xml(&self) -> xml::Limits {
         xml::Limits {
@@ -422,6 +499,7 @@ impl Default for Limits {
 impl Default for BeforeAuth {
     fn default() -> Self {
         let xml = xml::Limits::before_auth();
+        let patience = Patience::default();
         Self {
             stanza_bytes_max: xml.stanza_bytes_max,
             depth_max: xml.depth_max,
@@ -433,7 +511,14 @@ impl Default for BeforeAuth {
             sasl_retries_max: 3,
             bind_retries_max: 5,
             elements_max: 50,
+            bytes_max: 64 << 10,
             negotiation_timeout: Duration::from_secs(30),
+            header_timeout: patience.header,
+            tls_timeout: patience.handshake,
+            auth_timeout: patience.features,
+            auth_step_timeout: patience.step,
+            bind_timeout: patience.binding,
+            connections_max: 16_384,
             connections_per_address_max: 4096,
         }
     }
@@ -445,6 +530,7 @@ impl Default for Edge {
         Self {
             frames_max: u8::try_from(limits.frames_max).unwrap_or(u8::MAX),
             connections_max: None,
+            tls_sessions_max: 16_384,
             passwords_waiting_max: 256,
             close_timeout: Duration::from_secs(2),
             frames_bytes_max: limits.frames_bytes_max,
@@ -517,7 +603,14 @@ impl Default for Store {
 
 impl Default for Rate {
     fn default() -> Self {
-        Self { enabled: true }
+        Self {
+            enabled: true,
+            connections_per_address_per_minute: 30_000,
+            failed_logins_per_address_per_minute: 120,
+            registrations_per_address_per_hour: 10,
+            registrations_per_hour: 1000,
+            addresses_max: 65_536,
+        }
     }
 }
 

@@ -521,7 +521,6 @@ mod tests {
         let cases = [
             "peer.seeds=a:1",
             "peer.bootstrap=3",
-            "auth.registration=true",
             "roles=edge",
             "roles=core",
             "auth.admins=a@b",

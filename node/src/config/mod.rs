@@ -15,6 +15,7 @@ mod units;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use heronry_xmpp::{
@@ -107,6 +108,27 @@ pub struct Tls {
     /// File with the private key (PEM) of `certificate`.
     #[schemars(with = "Option<units::Path>")]
     pub key: Option<PathBuf>,
+    /// The oldest version of TLS that is spoken: `1.2` or `1.3`. Of 1.2 only what RFC 9325 recommends: forward secrecy,
+    /// authenticated encryption, extended master secret.
+    pub min_version: TlsVersion,
+    /// How often `certificate` and `key` are looked at. When they have changed, new connections see the new certificate and
+    /// nobody is disconnected; what cannot be used is logged, and the former certificate stays. SIGHUP has them looked at at
+    /// once.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub check_interval: Duration,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    Tls13,
 }
 
 /// `[auth]`: who may log in, and how.
@@ -114,9 +136,15 @@ pub struct Tls {
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// SASL mechanisms offered. `PLAIN` is offered inside TLS only; SCRAM is also offered without TLS when `tls.required` is
-    /// `false`. New accounts get keys for every SCRAM mechanism listed here.
+    /// `false`. New accounts get keys for every SCRAM mechanism listed here. `ANONYMOUS` is not offered unless it
+    /// is listed: it gives anybody a temporary account, which talks to others, stores nothing and is gone with its
+    /// connection (XEP-0175).
     pub mechanisms: Vec<Mechanism>,
-    /// Whether anybody may make an account (XEP-0077).
+    /// The only domain whose clients are offered `ANONYMOUS`; one of `domains`. When not set: all of them.
+    #[schemars(with = "Option<units::Domain>")]
+    pub anonymous_domain: Option<String>,
+    /// Whether anybody may make an account, change its password and remove it (XEP-0077). Offered without TLS only when
+    /// `tls.required` is `false`; `limits.rate` says how often.
     pub registration: bool,
     /// Accounts that may administer the broker over XMPP.
     #[schemars(with = "Vec<units::BareJid>")]
@@ -139,6 +167,9 @@ pub enum Mechanism {
     /// RFC 4616.
     #[serde(rename = "PLAIN")]
     Plain,
+    /// RFC 4505.
+    #[serde(rename = "ANONYMOUS")]
+    Anonymous,
 }
 
 /// `[admin]`: the port for operators: health, metrics, and the Admin service that the command line uses.
@@ -217,6 +248,8 @@ impl Default for Tls {
             required: true,
             certificate: None,
             key: None,
+            min_version: TlsVersion::Tls12,
+            check_interval: Duration::from_secs(60),
         }
     }
 }
@@ -226,6 +259,7 @@ impl Default for Auth {
         use Mechanism::{Plain, ScramSha1, ScramSha256, ScramSha512};
         Self {
             mechanisms: vec![ScramSha512, ScramSha256, ScramSha1, Plain],
+            anonymous_domain: None,
             registration: false,
             admins: Vec::new(),
         }
@@ -260,13 +294,13 @@ impl Role {
 }
 
 impl Mechanism {
-    /// The hash whose keys the mechanism needs; `None` for PLAIN, which is checked against any of them.
+    /// The hash whose keys the mechanism needs; `None` for PLAIN, which is checked against any of them, and for ANONYMOUS.
     pub const fn scram_hash(self) -> Option<ScramHash> {
         match self {
             Self::ScramSha512 => Some(ScramHash::Sha512),
             Self::ScramSha256 => Some(ScramHash::Sha256),
             Self::ScramSha1 => Some(ScramHash::Sha1),
-            Self::Plain => None,
+            Self::Plain | Self::Anonymous => None,
         }
     }
 }
@@ -312,9 +346,10 @@ impl Config {
             .auth
             .mechanisms
             .iter()
-            .flat_map(|mechanism| match mechanism.scram_hash() {
-                Some(hash) => vec![sasl::Mechanism::scram_plus(hash), sasl::Mechanism::scram(hash)],
-                None => vec![sasl::Mechanism::Plain],
+            .flat_map(|mechanism| match (mechanism, mechanism.scram_hash()) {
+                (_, Some(hash)) => vec![sasl::Mechanism::scram_plus(hash), sasl::Mechanism::scram(hash)],
+                (Mechanism::Anonymous, None) => vec![sasl::Mechanism::Anonymous],
+                (_, None) => vec![sasl::Mechanism::Plain],
             });
         let before_auth = &self.limits.before_auth;
         ResponderConfig {
@@ -324,6 +359,8 @@ impl Config {
                 TlsPolicy::Optional
             },
             mechanisms: mechanisms.collect(),
+            anonymous_domain: domain_of(self.auth.anonymous_domain.as_deref()),
+            registration: self.auth.registration.then(|| self.auth.scram_hashes().into()),
             limits_before_auth: before_auth.xml(),
             limits_after_auth: self.limits.xml(),
             sasl_retries_max: before_auth.sasl_retries_max,
@@ -337,4 +374,9 @@ impl Config {
     pub fn data(&self) -> &Path {
         &self.storage.data
     }
+}
+
+/// A domain that was prepared when the configuration was read.
+fn domain_of(name: Option<&str>) -> Option<BareJid> {
+    name.and_then(|name| BareJid::new(None, name).ok())
 }

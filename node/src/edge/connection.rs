@@ -12,13 +12,14 @@ use std::time::Duration;
 use heronry_xmpp::{
     edge::{Connection, Io, Output, Shards},
     link::{ShardId, Term, ToEdge, ToShard},
-    stream::StreamError,
+    sasl::{Condition, PasswordJob},
+    stream::{NegotiationPhase, StreamError},
     xml::Framer,
 };
 
 use super::{
     Edge,
-    admission::{Newcomer, Place},
+    admission::{Place, Stranger},
     hub::{Hub, Standing},
     metrics,
     port::{Port, Taken, ToConnection},
@@ -55,7 +56,9 @@ pub(super) struct Task {
     /// Bytes the socket has taken.
     taken: u64,
     /// While it negotiates.
-    newcomer: Option<Box<Negotiation>>,
+    negotiation: Option<Box<Negotiation>>,
+    /// It has a session and is a stranger all the same (XEP-0175).
+    _anonymous: Option<Box<Stranger>>,
     /// When the socket is closed whatever the device does.
     closing: Option<Duration>,
     shut_down: bool,
@@ -72,7 +75,9 @@ pub(super) struct Task {
 /// What a connection has only while it negotiates.
 struct Negotiation {
     since: Duration,
-    _newcomer: Newcomer,
+    stranger: Stranger,
+    /// Bytes read.
+    bytes: usize,
 }
 
 /// What a turn works with; one for each thread.
@@ -128,7 +133,7 @@ impl Task {
     pub(super) fn new(
         edge: Arc<Edge>,
         place: Place,
-        newcomer: Newcomer,
+        stranger: Stranger,
         socket: Socket,
         tls: Option<heronry_xmpp::sasl::ChannelBindings>,
     ) -> Self {
@@ -146,10 +151,12 @@ impl Task {
             unread: Vec::new(),
             unsent: Vec::new(),
             taken: 0,
-            newcomer: Some(Box::new(Negotiation {
+            negotiation: Some(Box::new(Negotiation {
                 since,
-                _newcomer: newcomer,
+                stranger,
+                bytes: 0,
             })),
+            _anonymous: None,
             closing: None,
             shut_down: false,
             unflushed: false,
@@ -180,7 +187,7 @@ impl Task {
             // RFC 6120 §5.4.3.3: what came in the clear is forgotten.
             self.unread = Vec::new();
             self.framer.restart();
-            self.socket.begin_tls(&self.edge.tls.starttls);
+            self.socket.begin_tls(self.edge.tls.current());
         }
         self.close(context, scratch);
         self.submit(scratch);
@@ -206,11 +213,11 @@ impl Task {
                 if let ToEdge::Deliver { delivery, .. } = &message {
                     self.edge.stanzas.written(delivery.stanza.kind);
                 }
-                self.step(scratch, |connection, io| connection.from_shard(message, io));
-                if self.newcomer.is_some() && self.connection.is_bound() {
-                    self.newcomer = None;
-                    metrics::established();
+                if let (ToEdge::Registered { result: Err(_), .. }, Some(negotiation)) = (&message, &self.negotiation) {
+                    negotiation.stranger.has_not_registered();
                 }
+                self.step(scratch, |connection, io| connection.from_shard(message, io));
+                self.is_established();
             }
             ToConnection::Lead(attaching) => {
                 let standing = Standing {
@@ -231,10 +238,22 @@ impl Task {
                 }
             }
             ToConnection::HasRoom => self.held = false,
-            ToConnection::Password(verdict) => {
-                self.step(scratch, |connection, io| connection.password_verified(verdict, io));
+            ToConnection::Password(done) => {
+                self.step(scratch, |connection, io| connection.password_done(done, io));
             }
             ToConnection::End(error) => self.step(scratch, |connection, io| connection.shut_down(error, io)),
+        }
+    }
+
+    /// Ends the negotiation when there is a session.
+    fn is_established(&mut self) {
+        if !self.connection.is_bound() {
+            return;
+        }
+        if let Some(negotiation) = self.negotiation.take() {
+            metrics::established();
+            let anonymous = self.connection.is_anonymous();
+            self._anonymous = anonymous.then(|| Box::new(negotiation.stranger));
         }
     }
 
@@ -242,8 +261,8 @@ impl Task {
         self.step(scratch, Connection::tick);
         let timeout = self.edge.limits.negotiation_timeout;
         let late = |negotiation: &mut Box<Negotiation>| scratch.elapsed.saturating_sub(negotiation.since) >= timeout;
-        if self.closing.is_none() && self.newcomer.take_if(late).is_some() {
-            metrics::negotiation_timed_out();
+        if self.closing.is_none() && self.negotiation.take_if(late).is_some() {
+            metrics::timed_out("all");
             self.step(scratch, |connection, io| {
                 connection.fail(StreamError::connection_timeout(), io);
             });
@@ -255,11 +274,11 @@ impl Task {
 
     /// Goes on with a TLS handshake.
     fn handshake(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) {
-        match self.socket.poll_handshake(context, &self.edge.tls.server_end_point) {
+        match self.socket.poll_handshake(context) {
             Poll::Pending => {}
             Poll::Ready(Ok(bindings)) => {
                 metrics::handshake(true);
-                self.connection.tls_established(bindings);
+                self.step(scratch, |connection, io| connection.tls_established(bindings, io));
             }
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");
@@ -286,6 +305,11 @@ impl Task {
             let mut buffer = std::mem::take(&mut scratch.read);
             match self.socket.poll_read(context, &mut buffer) {
                 Poll::Ready(Ok(0) | Err(_)) => self.gone(scratch),
+                Poll::Ready(Ok(length)) if self.has_said_too_much(length) => {
+                    metrics::negotiation_too_long();
+                    let error = StreamError::policy_violation().with_text("this negotiation is too long");
+                    self.step(scratch, |connection, io| connection.fail(error, io));
+                }
                 Poll::Ready(Ok(length)) => self.feed(&buffer[..length], scratch),
                 Poll::Pending => *reads = 0,
             }
@@ -294,6 +318,15 @@ impl Task {
                 return;
             }
         }
+    }
+
+    /// Counts bytes of a stranger.
+    fn has_said_too_much(&mut self, length: usize) -> bool {
+        let max = self.edge.limits.negotiation_bytes_max;
+        self.negotiation.as_mut().is_some_and(|negotiation| {
+            negotiation.bytes += length;
+            negotiation.bytes > max
+        })
     }
 
     fn wants_input(&self) -> bool {
@@ -342,7 +375,7 @@ impl Task {
 
     fn outputs(&mut self, scratch: &mut Scratch) {
         let mut out = std::mem::take(&mut scratch.out);
-        let mut refused = false;
+        let (mut refused, mut failed) = (false, false);
         for output in out.drain(..) {
             match output {
                 Output::Shard { to, term, message } => {
@@ -361,17 +394,48 @@ impl Task {
                 }
                 Output::StartTls => self.upgrades = true,
                 Output::Restart => self.framer.restart(),
-                Output::VerifyPassword(job) => refused |= !self.edge.passwords.verify(job, &self.port),
+                Output::Password(job) => refused |= !self.edge.passwords.work_on(job, &self.port),
+                Output::Register(job) => refused |= !self.register(job, scratch.elapsed),
+                Output::Authentication(Ok(mechanism)) => metrics::authenticated(mechanism.name()),
+                Output::Authentication(Err(condition)) => {
+                    metrics::not_authenticated(condition.name());
+                    let negotiation = self
+                        .negotiation
+                        .as_ref()
+                        .filter(|_| condition == Condition::NotAuthorized);
+                    failed |= negotiation.is_some_and(|negotiation| !negotiation.stranger.has_failed(scratch.elapsed));
+                }
+                Output::TimedOut(phase) => metrics::timed_out(name(phase)),
                 Output::Close => self.closing = Some(scratch.elapsed + self.edge.limits.close_timeout),
                 // Seen from its state.
                 Output::Forget => {}
             }
         }
         scratch.out = out;
-        if refused {
-            let error = StreamError::resource_constraint().with_text("too many passwords are being verified");
+        if failed {
+            metrics::failed_too_often();
+            let error = StreamError::policy_violation().with_text("too many failed authentications");
             self.step(scratch, |connection, io| connection.fail(error, io));
         }
+        if refused {
+            self.step(scratch, Connection::password_refused);
+        }
+    }
+
+    /// Has keys made for a new account, if there may be one and there is room. Says whether that is so.
+    fn register(&self, job: Box<PasswordJob>, now: Duration) -> bool {
+        let Some(negotiation) = &self.negotiation else {
+            return false;
+        };
+        if let Err(quota) = negotiation.stranger.registers(now) {
+            metrics::registration_refused(quota);
+            return false;
+        }
+        let taken = self.edge.passwords.work_on(job, &self.port);
+        if !taken {
+            negotiation.stranger.has_not_registered();
+        }
+        taken
     }
 
     /// Sends what there is for a shard.
@@ -456,7 +520,7 @@ impl Task {
     /// The socket is of no use any more.
     fn gone(&mut self, scratch: &mut Scratch) {
         self.socket = Socket::Gone;
-        self.newcomer = None;
+        self.negotiation = None;
         self.unread = Vec::new();
         scratch.bytes.clear();
         self.step(scratch, Connection::closed);
@@ -484,6 +548,18 @@ impl Task {
             context.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+}
+
+/// A name for metrics.
+fn name(phase: NegotiationPhase) -> &'static str {
+    match phase {
+        NegotiationPhase::Header => "header",
+        NegotiationPhase::Handshake => "tls",
+        NegotiationPhase::Features => "auth",
+        NegotiationPhase::Step => "auth-step",
+        NegotiationPhase::Binding => "bind",
+        NegotiationPhase::Ours => "ours",
     }
 }
 

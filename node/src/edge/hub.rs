@@ -171,6 +171,7 @@ impl Hub {
                 return;
             }
             ToEdge::Credentials { conn, .. }
+            | ToEdge::Registered { conn, .. }
             | ToEdge::Bound { conn, .. }
             | ToEdge::Resumed { conn, .. }
             | ToEdge::Managed { conn, .. }

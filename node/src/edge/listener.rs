@@ -10,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Edge,
-    admission::{Newcomer, Place},
+    admission::{Place, Stranger},
     connection::Task,
     metrics,
     socket::{self, Socket},
@@ -68,7 +68,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 fn take(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr, begins: Begins) {
-    let (place, newcomer) = match edge.admission.admit(peer.ip()) {
+    let (place, stranger) = match edge.admission.admit(peer.ip(), edge.clock.elapsed()) {
         Ok(admitted) => admitted,
         Err(refusal) => return metrics::refused(refusal.name()),
     };
@@ -79,23 +79,28 @@ fn take(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr, begins: Begins) {
     let edge = Arc::clone(edge);
     match begins {
         Begins::Clear => {
-            tokio::spawn(Task::new(edge, place, newcomer, Socket::Plain(stream), None));
+            tokio::spawn(Task::new(edge, place, stranger, Socket::Plain(stream), None));
         }
         Begins::Tls => {
-            tokio::spawn(begin_tls(edge, place, newcomer, stream));
+            tokio::spawn(begin_tls(edge, place, stranger, stream));
         }
     }
 }
 
 /// The handshake comes first; its memory is given back when the connection begins.
-async fn begin_tls(edge: Arc<Edge>, place: Place, newcomer: Newcomer, stream: TcpStream) {
-    let accept = TlsAcceptor::from(Arc::clone(&edge.tls.direct)).accept(stream);
-    let handshake = tokio::time::timeout(edge.limits.negotiation_timeout, accept).await;
-    let Ok(Ok(stream)) = handshake else {
-        return metrics::handshake(false);
+async fn begin_tls(edge: Arc<Edge>, place: Place, stranger: Stranger, stream: TcpStream) {
+    let tls = edge.tls.current();
+    let accept = TlsAcceptor::from(Arc::clone(&tls.direct)).accept(stream);
+    let stream = match tokio::time::timeout(edge.limits.tls_timeout, accept).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            return metrics::handshake(false);
+        }
+        Err(_) => return metrics::timed_out("tls"),
     };
     metrics::handshake(true);
-    let bindings = socket::bindings(&stream, &edge.tls.server_end_point);
+    let bindings = socket::bindings(&stream, &tls.server_end_point);
     let socket = Socket::Tls(Box::new(stream));
-    tokio::spawn(Task::new(edge, place, newcomer, socket, Some(bindings)));
+    tokio::spawn(Task::new(edge, place, stranger, socket, Some(bindings)));
 }

@@ -30,9 +30,39 @@ pub(super) fn handshake(succeeded: bool) {
     counter!("edge_tls_handshakes_total", "result" => result).increment(1);
 }
 
-/// A negotiation took too long.
-pub(super) fn negotiation_timed_out() {
-    counter!("edge_negotiation_timeouts_total").increment(1);
+/// A negotiation took too long, there or all in all.
+pub(super) fn timed_out(phase: &'static str) {
+    counter!("edge_negotiation_timeouts_total", "phase" => phase).increment(1);
+}
+
+/// A negotiation was too long, in bytes.
+pub(super) fn negotiation_too_long() {
+    counter!("edge_negotiations_too_long_total").increment(1);
+}
+
+/// Connections that have not logged in.
+pub(super) fn strangers(change: f64) {
+    gauge!("edge_strangers").increment(change);
+}
+
+/// Somebody has authenticated.
+pub(super) fn authenticated(mechanism: &'static str) {
+    counter!("edge_authentications_total", "result" => "done", "mechanism" => mechanism).increment(1);
+}
+
+/// Somebody has not.
+pub(super) fn not_authenticated(condition: &'static str) {
+    counter!("edge_authentications_total", "result" => condition, "mechanism" => "").increment(1);
+}
+
+/// Too many logins of one address have failed.
+pub(super) fn failed_too_often() {
+    counter!("edge_failed_logins_over_rate_total").increment(1);
+}
+
+/// An account was not made because too many are.
+pub(super) fn registration_refused(quota: &'static str) {
+    counter!("edge_registrations_refused_total", "quota" => quota).increment(1);
 }
 
 /// A session has been bound or resumed.

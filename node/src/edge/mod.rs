@@ -10,6 +10,7 @@ mod listener;
 mod metrics;
 mod passwords;
 mod port;
+mod rates;
 mod socket;
 
 use std::net::SocketAddr;
@@ -23,8 +24,11 @@ pub(crate) use hub::Hub;
 pub(crate) use listener::Begins;
 pub(crate) use port::Port;
 
+pub(crate) use admission::StrangerLimits;
+pub(crate) use rates::Rate;
+
 use self::{admission::Admission, metrics::Stanzas, passwords::Passwords};
-use crate::{clock::Clock, tls::TlsMaterial};
+use crate::{clock::Clock, tls::Tls};
 
 /// How often connections that want it are told that time has passed.
 const TICK: Duration = Duration::from_millis(500);
@@ -32,10 +36,12 @@ const TICK: Duration = Duration::from_millis(500);
 /// Bounds on what the edge does.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EdgeLimits {
-    /// Connections. Full: the next is closed at once.
-    pub(crate) connections_max: usize,
-    /// Connections of one address that have not logged in. Full: the next is closed at once.
-    pub(crate) newcomers_per_address_max: u32,
+    /// How many connections there may be, and what those may do that have not logged in.
+    pub(crate) strangers: StrangerLimits,
+    /// Bytes of a negotiation. More: `policy-violation`.
+    pub(crate) negotiation_bytes_max: usize,
+    /// How long a TLS handshake may take that begins a connection. Then: closed without a word.
+    pub(crate) tls_timeout: Duration,
     /// How long a connection may take until it has a session. Then: `connection-timeout`.
     pub(crate) negotiation_timeout: Duration,
     /// Passwords that wait to be verified. Full: `resource-constraint`.
@@ -48,7 +54,7 @@ pub(crate) struct EdgeLimits {
 pub(crate) struct Edge {
     hub: Arc<Hub>,
     config: Arc<heronry_xmpp::edge::Config>,
-    tls: TlsMaterial,
+    tls: Arc<Tls>,
     clock: Clock,
     limits: EdgeLimits,
     admission: Arc<Admission>,
@@ -71,7 +77,7 @@ impl Edge {
     pub(crate) fn new(
         hub: Arc<Hub>,
         config: heronry_xmpp::edge::Config,
-        tls: TlsMaterial,
+        tls: Arc<Tls>,
         clock: Clock,
         limits: EdgeLimits,
         password_threads: usize,
@@ -82,7 +88,7 @@ impl Edge {
             tls,
             clock,
             limits,
-            admission: Admission::new(limits.connections_max, limits.newcomers_per_address_max),
+            admission: Admission::new(limits.strangers),
             passwords: Passwords::start(password_threads, limits.passwords_waiting_max)?,
             stanzas: Stanzas::new(),
         }))

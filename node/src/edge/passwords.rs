@@ -1,10 +1,10 @@
-//! The pool that verifies passwords: milliseconds each, so on threads of its own and not many at a time.
+//! The pool that works on passwords, verifies them and makes keys of them: milliseconds each, so on threads of its own and not many at a time.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use heronry_xmpp::sasl::VerifyPassword;
+use heronry_xmpp::sasl::PasswordJob;
 
 use super::{
     metrics,
@@ -15,7 +15,7 @@ use super::{
 pub(super) struct Passwords(SyncSender<Job>);
 
 struct Job {
-    verify: Box<VerifyPassword>,
+    password: Box<PasswordJob>,
     port: Arc<Port>,
 }
 
@@ -32,17 +32,17 @@ impl Passwords {
             std::thread::Builder::new().name("password".to_owned()).spawn(move || {
                 while let Some(job) = next(&waiting) {
                     metrics::passwords_waiting(-1.0);
-                    job.port.send(ToConnection::Password(job.verify.run()));
+                    job.port.send(ToConnection::Password(job.password.run()));
                 }
             })?;
         }
         Ok(Self(jobs))
     }
 
-    /// Verifies a password; the verdict goes to `port`. Says whether there was room.
-    pub(super) fn verify(&self, verify: Box<VerifyPassword>, port: &Arc<Port>) -> bool {
+    /// Works on a password; what comes of it goes to `port`. Says whether there was room.
+    pub(super) fn work_on(&self, password: Box<PasswordJob>, port: &Arc<Port>) -> bool {
         let job = Job {
-            verify,
+            password,
             port: Arc::clone(port),
         };
         let taken = self.0.try_send(job).is_ok();

@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use heronry_xmpp::{
     link::{Conn, ShardId, Term, ToEdge},
-    sasl::PasswordVerdict,
+    sasl::PasswordDone,
     stream::StreamError,
 };
 
@@ -46,8 +46,8 @@ pub(crate) enum ToConnection {
     Leading(Term),
     /// There is room in its shard's inbox again.
     HasRoom,
-    /// A password has been verified.
-    Password(PasswordVerdict),
+    /// The work on a password is done.
+    Password(PasswordDone),
     /// The node goes away.
     End(StreamError),
 }

@@ -7,44 +7,48 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use heronry_xmpp::sasl::ChannelBindings;
-use rustls::{ProtocolVersion, ServerConfig};
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
 
+use crate::tls::TlsMaterial;
+
 /// The socket of a connection.
 pub(super) enum Socket {
     /// In the clear.
     Plain(TcpStream),
     /// A TLS handshake is under way.
-    Handshake(Box<Accept<TcpStream>>),
+    Handshake(Box<Handshake>),
     /// Under TLS.
     Tls(Box<TlsStream<TcpStream>>),
     /// Closed.
     Gone,
 }
 
+/// A handshake, and the certificate that it shows.
+pub(super) struct Handshake {
+    accept: Accept<TcpStream>,
+    material: Arc<TlsMaterial>,
+}
+
 impl Socket {
     /// Begins a TLS handshake as the server. Only a socket in the clear can.
-    pub(super) fn begin_tls(&mut self, config: &Arc<ServerConfig>) {
+    pub(super) fn begin_tls(&mut self, material: Arc<TlsMaterial>) {
         if let Self::Plain(stream) = std::mem::replace(self, Self::Gone) {
-            *self = Self::Handshake(Box::new(TlsAcceptor::from(Arc::clone(config)).accept(stream)));
+            let accept = TlsAcceptor::from(Arc::clone(&material.starttls)).accept(stream);
+            *self = Self::Handshake(Box::new(Handshake { accept, material }));
         }
     }
 
     /// Goes on with the handshake, if there is one. When it is done, the channel's bindings are returned.
-    pub(super) fn poll_handshake(
-        &mut self,
-        context: &mut Context<'_>,
-        end_point: &[u8],
-    ) -> Poll<io::Result<ChannelBindings>> {
-        let Self::Handshake(accept) = self else {
+    pub(super) fn poll_handshake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<ChannelBindings>> {
+        let Self::Handshake(handshake) = self else {
             return Poll::Pending;
         };
-        let stream = ready!(Pin::new(&mut **accept).poll(context))?;
-        let bindings = bindings(&stream, end_point);
+        let stream = ready!(Pin::new(&mut handshake.accept).poll(context))?;
+        let bindings = bindings(&stream, &handshake.material.server_end_point);
         *self = Self::Tls(Box::new(stream));
         Poll::Ready(Ok(bindings))
     }
@@ -97,14 +101,11 @@ impl Socket {
     }
 }
 
-/// The bindings of a TLS channel. `tls-exporter` is for TLS 1.3 only: before it, it would need an extension that not every client
-/// has (RFC 9266 §1).
+/// The bindings of a TLS channel. `tls-exporter` is there for TLS 1.2 too: we speak that with extended master secret only
+/// (RFC 9266 §4.2), and never renegotiate.
 pub(super) fn bindings(stream: &TlsStream<TcpStream>, end_point: &[u8]) -> ChannelBindings {
     let connection = stream.get_ref().1;
     let bindings = ChannelBindings::none().with_server_end_point(end_point);
-    if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
-        return bindings;
-    }
     // RFC 9266 §2: an empty context.
     match connection.export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b"")) {
         Ok(material) => bindings.with_exporter(material),

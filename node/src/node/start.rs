@@ -25,7 +25,7 @@ use crate::{
     data,
     edge::{Begins, Edge, Hub, Listeners},
     shard::{Inboxes, Shards, Statuses},
-    tls::TlsMaterial,
+    tls::Tls,
 };
 
 /// How long shards may take to get a leader.
@@ -40,11 +40,11 @@ const OTHER_FILES: usize = 256;
 pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| StartError::Failed(format!("{what}: {error}"));
     let store = open_store(&config).await?;
-    let tls = TlsMaterial::load(&config, config.data())?;
-    for warning in &tls.warnings {
-        tracing::warn!("{warning}");
+    let tls = Arc::new(Tls::load(&config)?);
+    let mut unknown_users = UnknownUsers::new(&secret(config.data())?, &[]);
+    if let Some(strongest) = config.auth.scram_hashes().into_iter().max() {
+        unknown_users = unknown_users.with_plain_hash(strongest);
     }
-    let unknown_users = UnknownUsers::new(&secret(config.data())?, &[]);
 
     let cores = available_parallelism().map_or(1, usize::from);
     let shard_threads = Threads::of_shards(config.core.threads.map_or(cores, usize::from))?;
@@ -75,6 +75,7 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
         node,
         alone: true,
         limits: config.limits.shard_limits(),
+        registration: config.auth.registration,
         version: env!("CARGO_PKG_VERSION"),
         features: xep::FEATURES,
     });
@@ -85,13 +86,21 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     };
     let edge_limits = config.limits.connection_limits(connections_max(&config));
     tracing::info!(
-        connections_max = edge_limits.connections_max,
+        connections_max = edge_limits.strangers.connections_max,
         "as many connections are taken"
     );
-    let edge = Edge::new(Arc::clone(&hub), edge_config, tls, clock, edge_limits, cores)
-        .map_err(|error| failed("threads for passwords cannot be started", &error))?;
+    let edge = Edge::new(
+        Arc::clone(&hub),
+        edge_config,
+        Arc::clone(&tls),
+        clock,
+        edge_limits,
+        cores,
+    )
+    .map_err(|error| failed("threads for passwords cannot be started", &error))?;
     edge_threads.handle()?.spawn(Arc::clone(&edge).ticks());
     edge_threads.handle()?.spawn(Arc::clone(&edge).carry());
+    edge_threads.handle()?.spawn(Arc::clone(&tls).watch());
 
     let group_handles: Vec<_> = groups.iter().cloned().collect();
     let starting = Shards::start(
@@ -129,6 +138,7 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
         c2s: listeners.addresses(Begins::Clear),
         c2s_tls: listeners.addresses(Begins::Tls),
         data: config.data().to_owned(),
+        tls,
         running: Mutex::new(Some(Running {
             listeners,
             edge,

@@ -52,6 +52,7 @@ pub(super) fn event(event: Event) {
         Event::SessionEnded(reason) => {
             metrics::counter!("shard_sessions_ended_total", "reason" => reason).increment(1);
         }
+        Event::Account(what) => metrics::counter!("shard_accounts_by_owner_total", "what" => what).increment(1),
         Event::Stored => metrics::counter!("shard_messages_stored_total").increment(1),
         Event::StartedOver => metrics::counter!("shard_started_over_total").increment(1),
     }

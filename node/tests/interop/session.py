@@ -215,6 +215,42 @@ async def a_cut_connection_resumes_and_nothing_is_lost(options):
     proxy.close()
 
 
+async def registers_changes_its_password_and_is_removed(options):
+    bill = Client(options, "bill", password="Calliope")
+    bill.register_plugin("xep_0077")
+
+    async def register(form):
+        fields = form["register"]["fields"]
+        assert {"username", "password"} <= set(fields), fields
+        answer = bill.Iq()
+        answer["type"] = "set"
+        answer["register"]["username"] = "bill"
+        answer["register"]["password"] = "Calliope"
+        await answer.send(timeout=PATIENCE)
+
+    bill.add_event_handler("register", register)
+    assert await bill.log_in() == "session_start"
+    info = (await bill.plugin["xep_0030"].get_info(jid="localhost", timeout=PATIENCE))["disco_info"]
+    assert "jabber:iq:register" in info["features"], info["features"]
+    await bill.plugin["xep_0077"].change_password("Urania", timeout=PATIENCE)
+    await bill.leave()
+    former = Client(options, "bill", password="Calliope")
+    assert await former.log_in() == "failed_all_auth"
+    former.abort()
+    bill = Client(options, "bill", password="Urania")
+    bill.register_plugin("xep_0077")
+    bill.plugin["xep_0077"].create_account = False
+    assert await bill.log_in() == "session_start"
+    gone = asyncio.ensure_future(bill.happens("disconnected"))
+    await asyncio.sleep(0)
+    await bill.plugin["xep_0077"].cancel_registration(timeout=PATIENCE)
+    await gone
+    bill.abort()
+    nobody = Client(options, "bill", password="Urania")
+    assert await nobody.log_in() == "failed_all_auth"
+    nobody.abort()
+
+
 CHECKS = [
     logs_in_with_every_mechanism,
     prefers_scram_over_plain,
@@ -224,6 +260,7 @@ CHECKS = [
     two_accounts_talk_in_order,
     what_is_said_to_the_absent_waits_for_them,
     a_cut_connection_resumes_and_nothing_is_lost,
+    registers_changes_its_password_and_is_removed,
 ]
 
 

@@ -50,7 +50,7 @@ fn a_wrong_type_is_2_and_says_what_is_expected() {
 
 #[test]
 fn what_does_not_exist_yet_is_2_and_not_ignored() {
-    for assignment in ["peer.seeds=a.example:5269", "auth.registration=true", "roles=edge"] {
+    for assignment in ["peer.seeds=a.example:5269", "roles=edge"] {
         let place = Place::new().with(&["--set", assignment]);
         let ended = place.run(&["run"]);
         assert_eq!(ended.code, Some(2), "{assignment}");

@@ -19,7 +19,7 @@ fn root() -> PathBuf {
 
 #[test]
 fn slixmpp_logs_in_talks_loses_its_connection_and_goes_on() {
-    let place = Place::new();
+    let place = Place::new().with(&["--set=auth.registration=true"]);
     let _broker = place.start();
     for jid in ["juliet@localhost", "romeo@localhost"] {
         place.run(&["user", "add", jid, "--password", "wherefore"]).ok();
@@ -43,7 +43,7 @@ fn slixmpp_logs_in_talks_loses_its_connection_and_goes_on() {
     let session = ended(session).ok();
     assert_eq!(
         session.stdout.lines().filter(|line| line.starts_with("ok ")).count(),
-        8,
+        9,
         "{}",
         session.stdout
     );

@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::changing::{self, Change};
 use super::outgoing::{Outgoing, Told};
 use super::repeats::Repeats;
 use super::{Config, EdgeLimits, End, Io, Output};
 use crate::jid::FullJid;
-use crate::link::{Attachment, Binding, Conn, Delivery, Managed, Memory, SessionId, ShardId, ToEdge, ToShard};
-use crate::stanza::{Condition, Kind, Parsed, PresenceType, Stanza, StanzaError};
+use crate::link::{Attachment, Binding, Conn, Delivery, Finding, Managed, Memory, SessionId, ShardId, ToEdge, ToShard};
+use crate::sasl::{self, PasswordJob};
+use crate::stanza::{Condition, Kind, Parsed, PresenceType, Stanza};
 use crate::stream::StreamError;
 use crate::xep::sm::{self, Counter, Nonza};
 use crate::xml::{Frame, StreamPrefixes};
@@ -29,6 +31,8 @@ pub(super) struct Bound {
     outgoing: Outgoing,
     /// XEP-0198, once enabled.
     managed: Option<Managing>,
+    /// A stanza that changes the password: keys are made of it, and nothing is read until they are.
+    changing: Option<Box<Stanza>>,
     /// `<enable/>` has been sent to the shard; nothing is read until it answers.
     enabling: Option<sm::Enable>,
     /// The last presence without a `to`, while available.
@@ -44,7 +48,7 @@ pub(super) struct Bound {
 #[derive(Clone)]
 struct Kept {
     stanza: Arc<Stanza>,
-    refused: Option<Box<StanzaError>>,
+    finding: Option<Box<Finding>>,
 }
 
 /// The device's side of XEP-0198.
@@ -80,6 +84,7 @@ impl Bound {
                 base: managed.base,
                 asked: None,
             }),
+            changing: None,
             enabling: None,
             presence: binding.presence,
             memory: binding.memory,
@@ -92,8 +97,15 @@ impl Bound {
         self.shard
     }
 
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.full.local().is_some_and(sasl::is_reserved)
+    }
+
     pub(super) fn wants_frames(&self, limits: &EdgeLimits) -> bool {
-        self.enabling.is_none() && self.frames.len() < limits.frames_max && self.frames_bytes < limits.frames_bytes_max
+        self.enabling.is_none()
+            && self.changing.is_none()
+            && self.frames.len() < limits.frames_max
+            && self.frames_bytes < limits.frames_bytes_max
     }
 
     pub(super) fn frame(&mut self, conn: Conn, config: &Config, frame: Frame, io: &mut Io<'_>) -> Result<(), End> {
@@ -103,8 +115,14 @@ impl Bound {
             Frame::Open(_) => return Err(StreamError::invalid_xml().into()),
         };
         match Stanza::parse(bytes, &config.responder.limits_after_auth, &self.prefixes) {
-            Ok(Parsed::Stanza(stanza)) => self.stanza(conn, stanza, None, io),
-            Ok(Parsed::Refused { head, error }) => self.stanza(conn, head, Some(Box::new(error)), io),
+            Ok(Parsed::Stanza(stanza)) => {
+                let hashes = config.responder.registration.as_deref();
+                match hashes.and_then(|hashes| changing::change(&self.full, &stanza, hashes, io.random)) {
+                    None => self.stanza(conn, stanza, None, io),
+                    Some(change) => self.change_password(conn, change, io),
+                }
+            }
+            Ok(Parsed::Refused { head, error }) => self.stanza(conn, head, Some(Finding::Refused(error)), io),
             Ok(Parsed::Other(element)) => match Nonza::parse(&element) {
                 Some(Ok(nonza)) => self.nonza(conn, nonza, io),
                 Some(Err(malformed)) => Err(StreamError::invalid_xml().with_text(malformed.to_string()).into()),
@@ -114,13 +132,27 @@ impl Bound {
         }
     }
 
-    fn stanza(
-        &mut self,
-        conn: Conn,
-        mut stanza: Stanza,
-        refused: Option<Box<StanzaError>>,
-        io: &mut Io<'_>,
-    ) -> Result<(), End> {
+    /// XEP-0077 §3.3.
+    fn change_password(&mut self, conn: Conn, change: Change, io: &mut Io<'_>) -> Result<(), End> {
+        match change.keys {
+            Err(error) => self.stanza(conn, change.stanza, Some(Finding::Refused(error)), io),
+            Ok(keys) => {
+                self.changing = Some(Box::new(change.stanza));
+                io.out.push(Output::Password(Box::new(PasswordJob::Derive(keys))));
+                Ok(())
+            }
+        }
+    }
+
+    /// Keys have been made of the new password, or will not be.
+    pub(super) fn password_changes(&mut self, conn: Conn, finding: Finding, io: &mut Io<'_>) -> Result<(), End> {
+        match self.changing.take() {
+            Some(stanza) => self.stanza(conn, *stanza, Some(finding), io),
+            None => Ok(()),
+        }
+    }
+
+    fn stanza(&mut self, conn: Conn, mut stanza: Stanza, finding: Option<Finding>, io: &mut Io<'_>) -> Result<(), End> {
         // RFC 6120 §8.1.2.1: the full or the bare JID of this very session, or nothing.
         let claim = stanza.from.as_ref().map(|from| from.as_str());
         if claim.is_some_and(|claim| claim != self.full.as_str() && claim != self.full.bare_str()) {
@@ -137,7 +169,8 @@ impl Bound {
             Kind::Presence(PresenceType::Unavailable) if stanza.to.is_none() => self.presence = None,
             _ => {}
         }
-        let kept = Kept { stanza, refused };
+        let finding = finding.map(Box::new);
+        let kept = Kept { stanza, finding };
         self.frames_bytes += kept.stanza.size();
         self.frames.push_back(kept.clone());
         self.submit(conn, self.last_frame(), kept, false, io);
@@ -149,7 +182,7 @@ impl Bound {
     }
 
     fn submit(&mut self, conn: Conn, frame: u64, kept: Kept, repeat: bool, io: &mut Io<'_>) {
-        let Kept { stanza, refused } = kept;
+        let Kept { stanza, finding } = kept;
         let session = self.session;
         let message = ToShard::Submit {
             conn,
@@ -158,7 +191,7 @@ impl Bound {
             settled: self.accepted,
             repeat,
             stanza,
-            refused,
+            finding,
         };
         self.send(message, io);
         self.waits_since.get_or_insert(io.elapsed);

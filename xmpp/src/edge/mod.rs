@@ -9,6 +9,7 @@
 //! ([`Connection::attach`]) and, once told [`ToEdge::Leading`], sends again what is unanswered.
 
 mod bound;
+mod changing;
 mod negotiating;
 mod outgoing;
 mod repeats;
@@ -16,10 +17,11 @@ mod repeats;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::link::{Attachment, Conn, ShardId, Term, ToEdge, ToShard};
+use crate::link::{Attachment, Conn, Finding, ShardId, Term, ToEdge, ToShard};
 use crate::random::Random;
-use crate::sasl::{ChannelBindings, PasswordVerdict, VerifyPassword};
-use crate::stream::{Responder, ResponderConfig, StreamError};
+use crate::sasl::{ChannelBindings, Condition, Mechanism, PasswordDone, PasswordJob};
+use crate::stanza::StanzaError;
+use crate::stream::{NegotiationPhase, Responder, ResponderConfig, StreamError};
 use crate::xml::{Frame, Limits, XmlError};
 use bound::Bound;
 use negotiating::Negotiating;
@@ -44,6 +46,8 @@ pub struct EdgeLimits {
     pub frames_bytes_max: usize,
     /// Bytes released before the shard is told at once; a tick tells it otherwise.
     pub progress_bytes: usize,
+    /// How long the device may take for each part of a negotiation.
+    pub patience: Patience,
     /// How long a shard may take to answer a request of the negotiation. Then: `temporary-auth-failure`, or a bind or resume
     /// error of type wait.
     pub answer_timeout: Duration,
@@ -59,9 +63,53 @@ impl Default for EdgeLimits {
             frames_max: 32,
             frames_bytes_max: 256 << 10,
             progress_bytes: 16 << 10,
+            patience: Patience::default(),
             answer_timeout: Duration::from_secs(5),
             orphan_timeout: Duration::from_secs(30),
             acknowledge_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// How long a device may take for each part of a negotiation, however many bytes it sends meanwhile. Then it gets
+/// `connection-timeout` (RFC 6120 §4.9.3.4).
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a stream header.
+    pub header: Duration,
+    /// For a TLS handshake. Nothing is said when it is over: there is no stream to say it on.
+    pub handshake: Duration,
+    /// From the features to the beginning of TLS or of an authentication.
+    pub features: Duration,
+    /// For each answer in an authentication.
+    pub step: Duration,
+    /// From authentication to a request for a session.
+    pub binding: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+            features: Duration::from_secs(20),
+            // A small device may need long to derive its keys.
+            step: Duration::from_secs(20),
+            binding: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Patience {
+    fn with(&self, phase: NegotiationPhase) -> Option<Duration> {
+        match phase {
+            NegotiationPhase::Header => Some(self.header),
+            NegotiationPhase::Handshake => Some(self.handshake),
+            NegotiationPhase::Features => Some(self.features),
+            NegotiationPhase::Step => Some(self.step),
+            NegotiationPhase::Binding => Some(self.binding),
+            // Those have deadlines of their own.
+            NegotiationPhase::Ours => None,
         }
     }
 }
@@ -115,8 +163,15 @@ pub enum Output {
     StartTls,
     /// Restart the framer: a stream header comes next.
     Restart,
-    /// Run it on the pool for passwords, and call [`Connection::password_verified`].
-    VerifyPassword(Box<VerifyPassword>),
+    /// Run it on the pool for passwords, and call [`Connection::password_done`]; when there is no room,
+    /// [`Connection::password_refused`].
+    Password(Box<PasswordJob>),
+    /// As [`Self::Password`], for somebody who wants an account, if it may have one: otherwise call [`Connection::password_refused`].
+    Register(Box<PasswordJob>),
+    /// Somebody has authenticated, or has not. To be counted.
+    Authentication(Result<Mechanism, Condition>),
+    /// The negotiation took too long there. To be counted.
+    TimedOut(NegotiationPhase),
     /// The stream is over. When all bytes are written, wait a moment for the device's end tag and close the socket.
     Close,
     /// The shard has taken over what there was of a session: the connection may be dropped.
@@ -174,6 +229,11 @@ impl Connection {
         matches!(self.state, State::Bound(_))
     }
 
+    /// Whether it serves a temporary account that nobody had to prove anything for (XEP-0175).
+    pub fn is_anonymous(&self) -> bool {
+        matches!(&self.state, State::Bound(bound) if bound.is_anonymous())
+    }
+
     /// Whether nothing is left of it.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
@@ -209,10 +269,10 @@ impl Connection {
     pub fn frame(&mut self, frame: Frame, io: &mut Io<'_>) {
         match &mut self.state {
             State::Negotiating(_) => self.negotiate(|negotiating, io| negotiating.frame(frame, io), io),
-            State::Bound(bound) => match bound.frame(self.conn, &self.config, frame, io) {
-                Ok(()) => {}
-                Err(end) => self.end(end, io),
-            },
+            State::Bound(bound) => {
+                let taken = bound.frame(self.conn, &self.config, frame, io);
+                self.go_on(taken, io);
+            }
             State::Leaving(_) | State::Detaching { .. } | State::Over => {}
         }
     }
@@ -234,19 +294,40 @@ impl Connection {
     }
 
     /// The TLS handshake is done.
-    pub fn tls_established(&mut self, bindings: ChannelBindings) {
-        if let State::Negotiating(negotiating) = &mut self.state {
+    pub fn tls_established(&mut self, bindings: ChannelBindings, io: &mut Io<'_>) {
+        let established = |negotiating: &mut Negotiating, _: &mut Io<'_>| {
             negotiating.responder.tls_established(bindings);
+            Vec::new()
+        };
+        self.negotiate(established, io);
+    }
+
+    /// The work on a password is done.
+    pub fn password_done(&mut self, done: PasswordDone, io: &mut Io<'_>) {
+        match (&mut self.state, done) {
+            (State::Negotiating(_), PasswordDone::Verified(verdict)) => self.negotiate(
+                |negotiating, io| negotiating.responder.password_verified(verdict, io.random),
+                io,
+            ),
+            (State::Negotiating(negotiating), PasswordDone::Derived(keys)) => negotiating.register(self.conn, keys, io),
+            (State::Bound(bound), PasswordDone::Derived(keys)) => {
+                let changed = bound.password_changes(self.conn, Finding::NewPassword(keys), io);
+                self.go_on(changed, io);
+            }
+            _ => {}
         }
     }
 
-    /// A password has been verified.
-    pub fn password_verified(&mut self, verdict: PasswordVerdict, io: &mut Io<'_>) {
-        if let State::Negotiating(_) = &self.state {
-            self.negotiate(
-                |negotiating, io| negotiating.responder.password_verified(verdict, io.random),
-                io,
-            );
+    /// The work on a password will not be done.
+    pub fn password_refused(&mut self, io: &mut Io<'_>) {
+        match &mut self.state {
+            State::Negotiating(_) => self.negotiate(Negotiating::password_refused, io),
+            State::Bound(bound) => {
+                let refused = Finding::Refused(StanzaError::resource_constraint());
+                let refused = bound.password_changes(self.conn, refused, io);
+                self.go_on(refused, io);
+            }
+            _ => {}
         }
     }
 
@@ -307,9 +388,8 @@ impl Connection {
                 self.forget(io);
             }
             (State::Bound(bound), message) => {
-                if let Err(end) = bound.from_shard(self.conn, &self.config, message, io) {
-                    self.end(end, io);
-                }
+                let taken = bound.from_shard(self.conn, &self.config, message, io);
+                self.go_on(taken, io);
             }
             (State::Leaving(_), message) => self.give_back(message, io),
             (State::Detaching { .. }, ToEdge::Detached { .. } | ToEdge::Close { .. }) => {
@@ -357,13 +437,12 @@ impl Connection {
     pub fn tick(&mut self, io: &mut Io<'_>) {
         match &mut self.state {
             State::Negotiating(_) => {
-                let timeout = self.config.limits.answer_timeout;
-                self.negotiate(|negotiating, io| negotiating.expire(timeout, io), io);
+                let config = Arc::clone(&self.config);
+                self.negotiate(|negotiating, io| negotiating.expire(&config.limits, io), io);
             }
             State::Bound(bound) => {
-                if let Err(end) = bound.tick(self.conn, &self.config, io) {
-                    self.end(end, io);
-                }
+                let ticked = bound.tick(self.conn, &self.config, io);
+                self.go_on(ticked, io);
             }
             State::Detaching { bound, .. } => {
                 if bound.is_orphan(&self.config, io) {
@@ -391,6 +470,13 @@ impl Connection {
     fn forget(&mut self, io: &mut Io<'_>) {
         self.state = State::Over;
         io.out.push(Output::Forget);
+    }
+
+    /// Ends a bound stream that cannot go on.
+    fn go_on(&mut self, step: Result<(), End>, io: &mut Io<'_>) {
+        if let Err(end) = step {
+            self.end(end, io);
+        }
     }
 
     /// Ends a bound stream.

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use super::bound::Bound;
-use super::{Connection, Io, Output, State};
-use crate::link::{Binding, ResumeRefused, ShardId, ToEdge, ToShard};
-use crate::sasl::Credentials;
-use crate::stream::{self, Established, Responder};
+use super::{Connection, EdgeLimits, Io, Output, State};
+use crate::jid::BareJid;
+use crate::link::{Binding, Conn, ResumeRefused, ShardId, ToEdge, ToShard};
+use crate::sasl::{Credentials, DeriveKeys, PasswordJob, ScramKeys};
+use crate::stanza::StanzaError;
+use crate::stream::{self, Established, NegotiationPhase, Responder, StreamError};
 use crate::xep::sm;
 use crate::xml::{Frame, Limits, StreamPrefixes};
 
@@ -14,6 +16,11 @@ use crate::xml::{Frame, Limits, StreamPrefixes};
 pub(super) struct Negotiating {
     pub(super) responder: Box<Responder>,
     asked: Option<Asked>,
+    /// Keys are made for this account, which is not there yet.
+    registering: Option<BareJid>,
+    /// What is waited for, and since when.
+    phase: NegotiationPhase,
+    phase_since: Option<Duration>,
 }
 
 /// A request to a shard that is not answered.
@@ -25,7 +32,13 @@ struct Asked {
 
 impl Negotiating {
     pub(super) fn new(responder: Box<Responder>) -> Self {
-        Self { responder, asked: None }
+        Self {
+            responder,
+            asked: None,
+            registering: None,
+            phase: NegotiationPhase::Header,
+            phase_since: None,
+        }
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -79,24 +92,64 @@ impl Negotiating {
             .is_none_or(|asked| io.elapsed.saturating_sub(asked.since) >= timeout)
     }
 
+    /// Keys have been made for the account that the device wants.
+    pub(super) fn register(&mut self, conn: Conn, keys: Box<[ScramKeys]>, io: &mut Io<'_>) {
+        if let Some(account) = self.registering.take() {
+            let name = account.clone();
+            self.ask(name.as_str(), ToShard::Register { conn, account, keys }, io);
+        }
+    }
+
+    /// Nobody works on the device's password.
+    pub(super) fn password_refused(&mut self, io: &mut Io<'_>) -> Vec<stream::Output> {
+        if self.registering.take().is_some() {
+            let error = StanzaError::resource_constraint().with_text("too many accounts are being made; try later");
+            return self.responder.registered(Err(error), io.random);
+        }
+        let error = StreamError::resource_constraint().with_text("too many passwords are being verified");
+        self.responder.error(error, io.random)
+    }
+
     fn asks_for_a_session(&self) -> bool {
         self.asked
             .as_ref()
             .is_some_and(|asked| matches!(asked.request, ToShard::Bind { .. } | ToShard::Resume { .. }))
     }
 
-    /// Gives up on a request that nobody answers: the device may try again.
-    pub(super) fn expire(&mut self, timeout: Duration, io: &mut Io<'_>) -> Vec<stream::Output> {
+    /// Notes what is waited for now.
+    fn note_phase(&mut self, now: Duration) {
+        let phase = self.responder.phase();
+        if self.phase != phase {
+            self.phase = phase;
+            self.phase_since = Some(now);
+        }
+    }
+
+    /// Gives up on a device that takes too long, and on a request that nobody answers: then the device may try again.
+    pub(super) fn expire(&mut self, limits: &EdgeLimits, io: &mut Io<'_>) -> Vec<stream::Output> {
+        let since = *self.phase_since.get_or_insert(io.elapsed);
+        let patience = limits.patience.with(self.phase);
+        if patience.is_some_and(|patience| io.elapsed.saturating_sub(since) >= patience) {
+            io.out.push(Output::TimedOut(self.phase));
+            return self.responder.error(StreamError::connection_timeout(), io.random);
+        }
+        let timeout = limits.answer_timeout;
         if self.asked.is_none() || !self.is_late(timeout, io) {
             return Vec::new();
         }
         if self.asks_for_a_session() {
             // It may yet be carried out: the connection ends, and waits for the answer to give the session back.
-            let error = stream::StreamError::internal_server_error().with_text("the account cannot be reached now");
+            let error = StreamError::internal_server_error().with_text("the account cannot be reached now");
             return self.responder.error(error, io.random);
         }
-        self.asked = None;
-        self.responder.credentials(Credentials::Unavailable, io.random)
+        match self.asked.take().map(|asked| asked.request) {
+            Some(ToShard::Register { .. }) => {
+                // It may yet be made. Then the device can log in.
+                let error = StanzaError::resource_constraint().with_text("the account cannot be reached now");
+                self.responder.registered(Err(error), io.random)
+            }
+            _ => self.responder.credentials(Credentials::Unavailable, io.random),
+        }
     }
 }
 
@@ -115,9 +168,21 @@ impl Connection {
                 stream::Output::Send(bytes) => io.bytes.extend_from_slice(&bytes),
                 stream::Output::StartTls => io.out.push(Output::StartTls),
                 stream::Output::Restart => io.out.push(Output::Restart),
-                stream::Output::VerifyPassword(job) => io.out.push(Output::VerifyPassword(Box::new(job))),
+                stream::Output::VerifyPassword(job) => {
+                    io.out.push(Output::Password(Box::new(PasswordJob::Verify(job))));
+                }
+                stream::Output::Register(request) => {
+                    let hashes = self.config.responder.registration.as_deref().unwrap_or_default();
+                    let keys = DeriveKeys::new(request.password, hashes, io.random);
+                    negotiating.registering = Some(request.account);
+                    io.out.push(Output::Register(Box::new(PasswordJob::Derive(keys))));
+                }
                 stream::Output::Authenticated { account, mechanism } => {
                     tracing::debug!(%account, %mechanism, "authenticated");
+                    io.out.push(Output::Authentication(Ok(mechanism)));
+                }
+                stream::Output::NotAuthenticated(condition) => {
+                    io.out.push(Output::Authentication(Err(condition)));
                 }
                 stream::Output::AskCredentials(request) => {
                     let account = request.account.clone();
@@ -158,6 +223,9 @@ impl Connection {
                     return;
                 }
             }
+        }
+        if let State::Negotiating(negotiating) = &mut self.state {
+            negotiating.note_phase(io.elapsed);
         }
     }
 
@@ -201,6 +269,12 @@ impl Connection {
             (ToShard::Credentials { .. }, ToEdge::Credentials { credentials, .. }) => {
                 self.negotiate(
                     |negotiating, io| negotiating.responder.credentials(*credentials, io.random),
+                    io,
+                );
+            }
+            (ToShard::Register { .. }, ToEdge::Registered { result, .. }) => {
+                self.negotiate(
+                    |negotiating, io| negotiating.responder.registered(result, io.random),
                     io,
                 );
             }

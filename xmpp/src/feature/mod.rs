@@ -10,6 +10,7 @@ mod context;
 pub use consequence::{Audience, Consequence, Said};
 pub use context::Context;
 
+use crate::shard::Config;
 use crate::stanza::{Stanza, StanzaError};
 use crate::xml::Element;
 
@@ -53,6 +54,11 @@ pub trait Feature: Sync + std::fmt::Debug {
     /// What the feature is.
     fn spec(&self) -> &'static Spec;
 
+    /// Whether the broker's settings have it. Otherwise it answers nothing and is not advertised.
+    fn is_on(&self, _config: &Config) -> bool {
+        true
+    }
+
     /// The requests that come to [`Self::iq`].
     fn payloads(&self) -> &'static [Payload];
 
@@ -63,13 +69,14 @@ pub trait Feature: Sync + std::fmt::Debug {
     fn iq(&self, context: &mut Context<'_>, target: Target, request: &Stanza) -> Result<Option<Element>, StanzaError>;
 }
 
-/// The feature of an ordered list that answers `request`: the first one wins.
-pub(crate) fn answering<'f>(features: &[&'f dyn Feature], request: &Stanza) -> Option<&'f dyn Feature> {
+/// The feature that answers `request`: the first one wins.
+pub(crate) fn answering(config: &Config, request: &Stanza) -> Option<&'static dyn Feature> {
     let answers = |feature: &&dyn Feature| {
         feature
             .payloads()
             .iter()
             .any(|payload| request.is_payload(payload.name, payload.namespace))
     };
-    features.iter().copied().find(answers)
+    let mut features = config.features.iter().copied();
+    features.find(|feature| answers(feature) && feature.is_on(config))
 }

@@ -43,7 +43,7 @@ pub struct ClientExchange {
 }
 
 enum State {
-    /// PLAIN has said everything with its first message.
+    /// PLAIN and ANONYMOUS have said everything with their first message.
     Plain,
     Introduced(Introduced),
     Proven(Proven),
@@ -66,6 +66,8 @@ impl ClientExchange {
         random: &mut dyn Random,
     ) -> Result<(Self, Zeroizing<Vec<u8>>), ClientError> {
         let (state, message) = match mechanism {
+            // XEP-0175 §3: better no trace.
+            Mechanism::Anonymous => (State::Plain, Zeroizing::new(Vec::new())),
             Mechanism::Plain => (State::Plain, Plain::write(username, &secret.password)),
             Mechanism::Scram { plus, hash } => {
                 if plus != matches!(binding, ClientBinding::Bound(..)) {

@@ -5,6 +5,8 @@ use super::ScramHash;
 /// A SASL mechanism. The order is that of strength: a greater one is to be preferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mechanism {
+    /// `ANONYMOUS` (RFC 4505): whoever wants to, as nobody in particular.
+    Anonymous,
     /// `PLAIN` (RFC 4616): the password itself, so only where nobody else can read.
     Plain,
     /// `SCRAM-…` (RFC 5802): both sides prove that they know keys made from the password.
@@ -17,7 +19,7 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// Every mechanism, weakest first.
+    /// Every mechanism that says who somebody is, weakest first.
     pub const ALL: [Self; 7] = [
         Self::Plain,
         Self::scram(ScramHash::Sha1),
@@ -41,6 +43,7 @@ impl Mechanism {
     /// The registered name, such as `SCRAM-SHA-256-PLUS`.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Anonymous => "ANONYMOUS",
             Self::Plain => "PLAIN",
             Self::Scram {
                 plus: false,
@@ -71,7 +74,8 @@ impl Mechanism {
 
     /// The mechanism of that name; names are case-sensitive (RFC 4422 §3.1 has upper case only).
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mechanism| mechanism.name() == name)
+        let mut all = std::iter::once(Self::Anonymous).chain(Self::ALL);
+        all.find(|mechanism| mechanism.name() == name)
     }
 }
 
@@ -87,15 +91,16 @@ mod tests {
 
     #[test]
     fn names_lead_back_to_their_mechanism() {
-        for mechanism in Mechanism::ALL {
+        for mechanism in Mechanism::ALL.into_iter().chain([Mechanism::Anonymous]) {
             assert_eq!(Mechanism::from_name(mechanism.name()), Some(mechanism));
         }
         assert_eq!(Mechanism::from_name("scram-sha-1"), None);
-        assert_eq!(Mechanism::from_name("ANONYMOUS"), None);
+        assert_eq!(Mechanism::from_name("EXTERNAL"), None);
     }
 
     #[test]
     fn all_are_listed_weakest_first() {
         assert!(Mechanism::ALL.is_sorted());
+        assert!(Mechanism::Anonymous < Mechanism::ALL[0]);
     }
 }

@@ -1,5 +1,6 @@
 //! One exchange on the server's side, of whichever mechanism.
 
+use super::anonymous;
 use super::password::Password;
 use super::plain::Plain;
 use super::scram::server::{Challenged, Introduced};
@@ -17,7 +18,7 @@ pub struct ServerExchange {
 }
 
 enum State {
-    /// Both mechanisms begin with a message of the client.
+    /// Every mechanism begins with a message of the client.
     Initial,
     ScramAsked {
         account: BareJid,
@@ -95,6 +96,12 @@ pub struct VerifyPassword {
 }
 
 impl VerifyPassword {
+    /// What it costs: a hash function, and how often.
+    #[cfg(test)]
+    pub(super) fn cost(&self) -> (ScramHash, u32) {
+        (self.keys.hash(), self.keys.iterations())
+    }
+
     /// Does the work. For an unknown user it does the same work.
     pub fn run(self) -> PasswordVerdict {
         PasswordVerdict(self.keys.verify(&self.password) & self.known)
@@ -159,7 +166,8 @@ impl ServerExchange {
             Credentials::Unavailable => return ServerStep::Failure(Condition::TemporaryAuthFailure.into()),
             Credentials::Keys { keys, version } if fits(&keys) => (keys, version, true),
             Credentials::Keys { .. } | Credentials::UnknownUser => {
-                (unknown_users.keys(account, hash.unwrap_or(ScramHash::Sha256)), 0, false)
+                let hash = hash.unwrap_or_else(|| unknown_users.plain_hash());
+                (unknown_users.keys(account, hash), 0, false)
             }
         };
         match state {
@@ -218,6 +226,14 @@ impl ServerExchange {
                     password,
                 };
                 (account, None)
+            }
+            Mechanism::Anonymous => {
+                anonymous::check_trace(message)?;
+                return Ok(ServerStep::Success {
+                    account: anonymous::account(&self.domain, random)?,
+                    version: anonymous::NO_CREDENTIALS,
+                    additional: None,
+                });
             }
         };
         Ok(ServerStep::AskCredentials(CredentialsRequest { account, hash }))

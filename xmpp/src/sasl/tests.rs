@@ -1,5 +1,8 @@
 //! Whole exchanges: a client against a server whose accounts are written beside them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::*;
 use crate::jid::BareJid;
 use crate::random::testing::Seeded;
@@ -330,4 +333,83 @@ proptest::proptest! {
             }
         }
     }
+}
+
+/// Lesson 11: who has an account cannot be told from the work that is done for it.
+#[test]
+fn a_password_costs_the_same_whether_or_not_there_is_such_a_user() {
+    let strongest = |request: &CredentialsRequest| match request.account.local() {
+        Some("juliet") => Credentials::Keys {
+            keys: juliets(Some(ScramHash::Sha512)),
+            version: 7,
+        },
+        _ => Credentials::UnknownUser,
+    };
+    let unknown_users = unknown_users().with_plain_hash(ScramHash::Sha512);
+    let cost = |user: &str| {
+        let mut server = ServerExchange::new(Mechanism::Plain, DOMAIN, ChannelBindings::none());
+        let message = format!("\0{user}\0r0m30myr0m30");
+        let ServerStep::AskCredentials(request) = server.receive(message.as_bytes(), &mut Seeded(2)) else {
+            panic!("nobody is asked");
+        };
+        match server.credentials(strongest(&request), &unknown_users) {
+            ServerStep::VerifyPassword(job) => job.cost(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(cost("juliet"), (ScramHash::Sha512, ITERATIONS_MIN));
+    assert_eq!(cost("tybalt"), cost("juliet"));
+}
+
+/// Lesson 11: nor from the questions that are asked. What differs is random for both.
+#[test]
+fn an_exchange_with_an_unknown_user_has_the_same_steps_and_looks_the_same() {
+    for hash in ScramHash::ALL {
+        let transcript = |user: &str| {
+            let mut server = ServerExchange::new(Mechanism::scram(hash), DOMAIN, ChannelBindings::none());
+            let first = format!("n,,n={user},r=nonce");
+            let mut seen = Vec::new();
+            let mut step = server.receive(first.as_bytes(), &mut Seeded(2));
+            loop {
+                step = match step {
+                    ServerStep::AskCredentials(request) => {
+                        seen.push("credentials".to_owned());
+                        server.credentials(shard(&request), &unknown_users())
+                    }
+                    ServerStep::Challenge(challenge) => {
+                        let challenge = String::from_utf8(challenge).unwrap();
+                        let parts: Vec<&str> = challenge.split(',').collect();
+                        assert!(parts[1].starts_with("s="), "{challenge}");
+                        seen.push(format!("{} {}", parts[0], parts[2]));
+                        let proof = BASE64.encode(vec![0; hash.output_bytes()]);
+                        let last = format!("c=biws,{},p={proof}", parts[0]);
+                        server.receive(last.as_bytes(), &mut Seeded(9))
+                    }
+                    ServerStep::Failure(failure) => {
+                        seen.push(failure.to_string());
+                        return seen;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        let known = transcript("juliet");
+        assert_eq!(known.len(), 3, "{known:?}");
+        assert_eq!(transcript("tybalt"), known);
+    }
+}
+
+/// Lesson 11: the salt of somebody who does not exist is the same whoever is asked and however often.
+#[test]
+fn a_fake_salt_is_stable_and_different_for_each_name() {
+    let keys = |secret: &[u8], user: &str| {
+        let account = BareJid::new(Some(user), DOMAIN).unwrap();
+        UnknownUsers::new(secret, &[]).keys(&account, ScramHash::Sha256)
+    };
+    let tybalt = keys(b"the cluster's secret", "tybalt");
+    assert_eq!(tybalt.salt(), keys(b"the cluster's secret", "TYBALT").salt());
+    assert_eq!(tybalt.iterations(), ITERATIONS_DEFAULT);
+    assert_eq!(tybalt.salt().len(), super::scram::SALT_BYTES);
+    assert_ne!(tybalt.salt(), keys(b"the cluster's secret", "mercutio").salt());
+    assert_ne!(tybalt.salt(), keys(b"another secret", "tybalt").salt());
 }

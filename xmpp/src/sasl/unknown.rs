@@ -13,6 +13,7 @@ use crate::jid::BareJid;
 pub struct UnknownUsers {
     secret: Zeroizing<Vec<u8>>,
     iterations: Box<[u32]>,
+    plain_hash: ScramHash,
 }
 
 impl UnknownUsers {
@@ -27,7 +28,20 @@ impl UnknownUsers {
         Self {
             secret: Zeroizing::new(secret.to_vec()),
             iterations: iterations.into(),
+            plain_hash: ScramHash::Sha512,
         }
+    }
+
+    /// PLAIN is checked against keys for this hash function, as it is for accounts that exist: their strongest.
+    #[must_use]
+    pub fn with_plain_hash(mut self, hash: ScramHash) -> Self {
+        self.plain_hash = hash;
+        self
+    }
+
+    /// The hash function whose keys PLAIN is checked against.
+    pub fn plain_hash(&self) -> ScramHash {
+        self.plain_hash
     }
 
     /// The credentials of `account`, which does not exist.

@@ -76,7 +76,7 @@ pub enum Administered {
 }
 
 impl AccountRow {
-    fn new(version: u64, created: u64, keys: &[ScramKeys]) -> Self {
+    pub(super) fn new(version: u64, created: u64, keys: &[ScramKeys]) -> Self {
         let keys = keys.iter().map(|keys| KeysRow {
             hash: keys.hash().name().to_owned(),
             salt: keys.salt().to_vec(),
@@ -90,6 +90,17 @@ impl AccountRow {
             created,
             blocks: false,
         }
+    }
+
+    /// The account with other keys, from now on.
+    pub(super) fn with_keys(self, version: u64, keys: &[ScramKeys]) -> Self {
+        let Self { keys, version, .. } = Self::new(version, self.created, keys);
+        Self { version, keys, ..self }
+    }
+
+    /// Whether its keys are these.
+    pub(super) fn has(&self, keys: &[ScramKeys]) -> bool {
+        self.keys == Self::new(0, 0, keys).keys
     }
 
     /// The keys for that hash; the strongest when any will do.
@@ -114,7 +125,7 @@ impl KeysRow {
 }
 
 /// The key of an account's row.
-fn key(account: &BareJid) -> Key {
+pub(super) fn key(account: &BareJid) -> Key {
     account_key(Table::Account, account.as_str(), &[])
 }
 
@@ -178,7 +189,7 @@ impl Shard {
         self.finish(turn, io);
     }
 
-    fn remove(&mut self, turn: &mut Turn, account: &BareJid, io: &mut Io<'_>) -> Administered {
+    pub(super) fn remove(&mut self, turn: &mut Turn, account: &BareJid, io: &mut Io<'_>) -> Administered {
         self.end_all(turn, account, StreamError::not_authorized(), "account-removed", io);
         let view = self.overlay.over(io.rows);
         for table in TABLES {

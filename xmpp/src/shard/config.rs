@@ -21,6 +21,8 @@ pub struct Config {
     pub alone: bool,
     /// Bounds.
     pub limits: Limits,
+    /// Whether accounts are made, changed and removed by XEP-0077.
+    pub registration: bool,
     /// The software's version (XEP-0092).
     pub version: &'static str,
     /// What answers requests, in order.
@@ -36,6 +38,7 @@ impl Config {
             node: NodeId::default(),
             alone: true,
             limits: Limits::default(),
+            registration: false,
             version: env!("CARGO_PKG_VERSION"),
             features: xep::FEATURES,
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Effect, Event, Io, Output, Place, Shard, Turn};
+use super::{anonymous, registration};
 use crate::feature::{self, Consequence, Target};
 use crate::im::subscription::Verb;
 use crate::jid::{BareJid, FullJid, Jid};
@@ -60,6 +61,9 @@ impl Shard {
         };
         let repeat = repeat || session.inbound.is_repeat(frame);
         let stanza = stamped(stanza, &session.full);
+        if let Some(error) = anonymous::refusal(&session.full, &stanza) {
+            return self.bounce(place, frame, &stanza, error, io);
+        }
         if session.blocks
             && let Some(to) = &stanza.to
             && self.blocks(&session.full.bare(), to, io)
@@ -122,13 +126,12 @@ impl Shard {
         };
         let (id, settled, full) = (session.id, session.inbound.settled, session.full.clone());
         let account = full.bare();
+        if repeat && self.answer_again(place, frame, &account, io) {
+            return;
+        }
         let mut turn = Turn::of(&account);
-        if repeat && let Some(replies) = self.executed(&account, id, frame, io) {
-            for reply in replies {
-                self.answer_to(&mut turn, place, frame, reply, io);
-            }
-            turn.effects.push(Effect::Done(id, frame));
-            return self.finish(turn, io);
+        if self.config.registration && registration::is_removal(&full, stanza) {
+            return self.remove_own(place, frame, stanza, io);
         }
         let (reply, writes, consequences) = self.evaluate(&full.into(), &account, target, stanza, io);
         let reply = Arc::new(reply);
@@ -150,6 +153,23 @@ impl Shard {
         self.finish(turn, io);
     }
 
+    /// Answers a frame as it was answered before, if it was carried out then.
+    pub(super) fn answer_again(&mut self, place: Place, frame: u64, account: &BareJid, io: &mut Io<'_>) -> bool {
+        let Some(id) = self.sessions.get(place).map(|session| session.id) else {
+            return false;
+        };
+        let Some(replies) = self.executed(account, id, frame, io) else {
+            return false;
+        };
+        let mut turn = Turn::of(account);
+        for reply in replies {
+            self.answer_to(&mut turn, place, frame, reply, io);
+        }
+        turn.effects.push(Effect::Done(id, frame));
+        self.finish(turn, io);
+        true
+    }
+
     /// Lets the features answer a request: the reply, what it writes, and what it causes besides.
     pub(super) fn evaluate(
         &mut self,
@@ -160,9 +180,9 @@ impl Shard {
         io: &mut Io<'_>,
     ) -> (Stanza, Vec<Write>, Vec<Consequence>) {
         let mut content = None;
-        let features = self.config.features;
+        let config = Arc::clone(&self.config);
         let result = self.in_account(account, origin, io, |context| {
-            content = match feature::answering(features, request) {
+            content = match feature::answering(&config, request) {
                 Some(feature) => feature.iq(context, target, request)?,
                 // RFC 6120 §10.3.3, RFC 6121 §8.5.2.1.3.
                 None => return Err(StanzaError::service_unavailable()),
@@ -262,7 +282,7 @@ impl Shard {
     }
 
     /// Gives a session the answer to its own frame.
-    fn answer_to(&mut self, turn: &mut Turn, place: Place, frame: u64, reply: Arc<Stanza>, io: &mut Io<'_>) {
+    pub(super) fn answer_to(&mut self, turn: &mut Turn, place: Place, frame: u64, reply: Arc<Stanza>, io: &mut Io<'_>) {
         self.enqueue(turn, place, Origin::Answer { frame }, reply, None, io);
     }
 

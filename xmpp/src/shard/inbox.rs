@@ -9,6 +9,7 @@ use crate::im::stored::{StoredCountRow, StoredRow, stored_count_key, stored_key}
 use crate::jid::{BareJid, Jid};
 use crate::link::{Forward, Origin, ShardId};
 use crate::rows::{Rows, Table, Timestamp, Write, account_key};
+use crate::sasl::is_anonymous;
 use crate::session::Receipt;
 use crate::stanza::{IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
 use crate::xep::blocking;
@@ -204,6 +205,9 @@ impl Shard {
         at: Timestamp,
         io: &mut Io<'_>,
     ) -> bool {
+        if is_anonymous(account) {
+            return false;
+        }
         let key = stored_count_key(account);
         let mut count = self.stored_count(turn, account, io);
         if count.messages >= self.config.limits.stored_messages_max {

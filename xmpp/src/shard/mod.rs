@@ -16,6 +16,7 @@
 //! [`presence`] who sees whom, [`subscriptions`] how they come to, [`consequences`] what a feature may cause.
 
 mod accounts;
+mod anonymous;
 mod attach;
 mod blocks;
 mod carbons;
@@ -30,8 +31,11 @@ mod negotiation;
 mod peers;
 mod pipeline;
 mod presence;
+mod registration;
 mod sessions;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -42,7 +46,7 @@ pub use accounts::{Account, Administer, Administered, accounts_of};
 pub use config::{Config, Limits, ShardMap};
 pub use pipeline::BatchNo;
 
-use crate::link::{Conn, EdgeId, SessionId, ShardId, Term, ToEdge, ToPeer, ToShard};
+use crate::link::{Conn, EdgeId, Finding, SessionId, ShardId, Term, ToEdge, ToPeer, ToShard};
 use crate::random::Random;
 use crate::rows::{Batch, Key, Overlay, Rows, RowsError, Timestamp, Value};
 use attach::CatchingUp;
@@ -143,6 +147,8 @@ pub enum Event {
     Refused(&'static str),
     /// A session ended.
     SessionEnded(&'static str),
+    /// The owner of an account did this to it (XEP-0077).
+    Account(&'static str),
     /// A message was stored.
     Stored,
     /// The shard started over after a failed commit.
@@ -289,6 +295,7 @@ impl Shard {
     fn edge_message(&mut self, edge: EdgeId, message: ToShard, io: &mut Io<'_>) {
         match message {
             ToShard::Credentials { conn, account, hash } => self.credentials(edge, conn, &account, hash, io),
+            ToShard::Register { conn, account, keys } => self.register(edge, conn, &account, &keys, io),
             ToShard::Bind {
                 conn,
                 account,
@@ -324,14 +331,17 @@ impl Shard {
                 settled,
                 repeat,
                 stanza,
-                refused,
+                finding,
             } => {
                 if let Some(place) = self.sessions.at(session, edge, conn)
                     && self.number(place, frame, settled, io)
                 {
-                    match refused {
+                    match finding.map(|finding| *finding) {
                         None => self.submit(place, frame, repeat, stanza, io),
-                        Some(error) => self.bounce(place, frame, &stanza, *error, io),
+                        Some(Finding::Refused(error)) => self.bounce(place, frame, &stanza, error, io),
+                        Some(Finding::NewPassword(keys)) => {
+                            self.change_password(place, frame, repeat, &stanza, &keys, io);
+                        }
                     }
                 }
             }

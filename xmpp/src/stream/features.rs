@@ -3,7 +3,7 @@
 use super::{BIND, SASL, SASL_CB, SESSION, TLS};
 use crate::im::roster::payload::{NS_PRE_APPROVAL, NS_VERSIONING};
 use crate::sasl::{BindingType, Mechanism};
-use crate::xep::sm;
+use crate::xep::{registration, sm};
 use crate::xml::{Element, STREAM};
 
 /// What a server offers at one stage of a negotiation.
@@ -15,6 +15,8 @@ pub(super) struct Offer<'a> {
     pub(super) mechanisms: &'a [Mechanism],
     /// Of the `-PLUS` mechanisms among them (XEP-0440).
     pub(super) bindings: &'a [BindingType],
+    /// In-band registration (XEP-0077).
+    pub(super) registration: bool,
     /// Resource binding, the session that nobody needs any more, and what is only said and not negotiated: roster versioning
     /// and subscription pre-approval (RFC 6121 §2.6.1, §3.4).
     pub(super) bind: bool,
@@ -40,6 +42,9 @@ impl Offer<'_> {
             Element::new("sasl-channel-binding", SASL_CB)
                 .with_children(self.bindings.iter().map(binding))
                 .write_str(out, "");
+        }
+        if self.registration {
+            Element::new("register", registration::NS_FEATURE).write_str(out, "");
         }
         if self.bind {
             Element::new("bind", BIND).write_str(out, "");

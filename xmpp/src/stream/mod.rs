@@ -14,7 +14,37 @@ mod sasl;
 pub use error::{StreamCondition, StreamError};
 pub use features::Features;
 pub use initiator::{Initiator, InitiatorConfig, InitiatorError, InitiatorOutput, TlsDemand};
-pub use responder::{BindRequest, Established, Output, Responder, ResponderConfig, ResumeRequest, TlsPolicy};
+pub use responder::{
+    BindRequest, Established, NegotiationPhase, Output, RegisterRequest, Responder, ResponderConfig, ResumeRequest,
+    TlsPolicy,
+};
+
+use crate::feature::Spec;
+
+/// What streams speak besides RFC 6120.
+pub(crate) static SPECS: &[Spec] = &[
+    Spec {
+        document: "XEP-0368",
+        title: "SRV records for XMPP over TLS",
+        version: "1.1.0",
+        host_features: &[],
+        account_features: &[],
+    },
+    Spec {
+        document: "XEP-0440",
+        title: "SASL Channel-Binding Type Capability",
+        version: "1.0.0",
+        host_features: &[],
+        account_features: &[],
+    },
+    Spec {
+        document: "XEP-0175",
+        title: "Best Practices for Use of SASL ANONYMOUS",
+        version: "1.2",
+        host_features: &[],
+        account_features: &[],
+    },
+];
 
 /// The namespace of STARTTLS (RFC 6120 §5).
 const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";

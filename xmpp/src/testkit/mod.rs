@@ -8,6 +8,7 @@
 mod counter;
 mod device;
 mod disk;
+mod lone;
 mod network;
 mod verdict;
 mod world;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use counter::Counter;
 pub use device::Act;
+pub use lone::Lone;
 pub use world::{Fault, Topology, World};
 
 use crate::random::Random;

@@ -563,7 +563,10 @@ impl World {
                     }
                 }
                 edge::Output::Forget => forget = true,
-                edge::Output::StartTls | edge::Output::VerifyPassword(_) => panic!("nobody asks for this here"),
+                edge::Output::Authentication(_) | edge::Output::TimedOut(_) => {}
+                edge::Output::StartTls | edge::Output::Password(_) | edge::Output::Register(_) => {
+                    panic!("nobody asks for this here")
+                }
             }
         }
         if let Some(edge) = &mut self.edges[place]
@@ -624,6 +627,7 @@ impl World {
                 }
             }
             ToEdge::Credentials { conn, .. }
+            | ToEdge::Registered { conn, .. }
             | ToEdge::Bound { conn, .. }
             | ToEdge::Resumed { conn, .. }
             | ToEdge::Managed { conn, .. }

@@ -8,11 +8,13 @@ pub mod carbons;
 pub mod disco;
 pub mod ping;
 pub mod private_xml;
+pub mod registration;
 pub mod sm;
 pub mod version;
 
 use crate::feature::{Feature, Spec};
 use crate::im;
+use crate::stream;
 
 /// The features that answer requests. This order *is* the order of processing.
 pub static FEATURES: &[&dyn Feature] = &[
@@ -24,9 +26,11 @@ pub static FEATURES: &[&dyn Feature] = &[
     &ping::Ping,
     &version::SoftwareVersion,
     &private_xml::PrivateXml,
+    &registration::Registration,
 ];
 
 /// What the broker speaks, for disco, the README and the DOAP file: stream-level extensions first, then [`FEATURES`].
 pub fn specs() -> impl Iterator<Item = &'static Spec> {
-    std::iter::once(&sm::SPEC).chain(FEATURES.iter().map(|feature| feature.spec()))
+    let streams = std::iter::once(&sm::SPEC).chain(stream::SPECS);
+    streams.chain(FEATURES.iter().map(|feature| feature.spec()))
 }

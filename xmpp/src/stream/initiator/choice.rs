@@ -31,6 +31,8 @@ impl Choice {
         };
         let kind = tls.and_then(|bindings| bindings.kinds().find(known));
         let usable = |mechanism: &Mechanism| match mechanism {
+            // Whoever wants to be nobody says so with its mechanisms.
+            Mechanism::Anonymous => true,
             Mechanism::Plain => tls.is_some(),
             Mechanism::Scram { plus: true, .. } => kind.is_some(),
             Mechanism::Scram { plus: false, .. } => true,

@@ -149,7 +149,8 @@ impl Pair {
                     server.credentials(self.shard.credentials(&request), &mut self.random)
                 }
                 Output::VerifyPassword(job) => server.password_verified(job.run(), &mut self.random),
-                Output::Authenticated { .. } | Output::Close(_) => Vec::new(),
+                Output::Register(_) => server.registered(Err(StanzaError::conflict()), &mut self.random),
+                Output::Authenticated { .. } | Output::NotAuthenticated(_) | Output::Close(_) => Vec::new(),
                 Output::Restart => {
                     self.server_framer.restart();
                     Vec::new()

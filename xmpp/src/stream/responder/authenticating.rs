@@ -23,7 +23,10 @@ pub(super) enum Step {
     Send(String),
     AskCredentials(CredentialsRequest),
     VerifyPassword(VerifyPassword),
-    Failed(String),
+    Failed {
+        send: String,
+        condition: Condition,
+    },
     Success {
         send: String,
         account: BareJid,
@@ -46,11 +49,13 @@ impl Authenticating {
         host: &str,
         random: &mut dyn Random,
     ) -> Step {
-        let begun = chosen(element, config, tls).and_then(|mechanism| {
+        let begun = chosen(element, config, tls, host).and_then(|mechanism| {
             let exchange = ServerExchange::new(mechanism, host, config.bindings(tls));
             let exchange = self.exchange.insert(Box::new(exchange));
             Ok(match sasl::message(element)? {
                 Some(initial) => exchange.receive(&initial, random),
+                // Its message may be empty, and XEP-0175 §4 has the client send none.
+                None if mechanism == Mechanism::Anonymous => exchange.receive(&[], random),
                 // The client keeps its initial response until it is asked (RFC 6120 §6.3.10).
                 None => ServerStep::Challenge(Vec::new()),
             })
@@ -111,7 +116,10 @@ impl Authenticating {
             ServerStep::Failure(failure) => {
                 self.exchange = None;
                 sasl::write_failure(&failure, &mut send);
-                Step::Failed(send)
+                Step::Failed {
+                    send,
+                    condition: failure.condition,
+                }
             }
             ServerStep::Success {
                 account,
@@ -135,16 +143,21 @@ impl Authenticating {
 }
 
 /// The mechanism a client asks for, checked against what it was offered on this very stream.
-fn chosen(element: &Element, config: &ResponderConfig, tls: Option<&ChannelBindings>) -> Result<Mechanism, Failure> {
+fn chosen(
+    element: &Element,
+    config: &ResponderConfig,
+    tls: Option<&ChannelBindings>,
+    host: &str,
+) -> Result<Mechanism, Failure> {
     let mechanism = element
         .attr("mechanism")
         .and_then(Mechanism::from_name)
         .ok_or(Condition::InvalidMechanism)?;
-    if config.permits(mechanism, tls) {
+    if config.permits(mechanism, tls, host) {
         return Ok(mechanism);
     }
     // Would it be permitted inside TLS?
-    if tls.is_none() && config.permits(mechanism, Some(&ChannelBindings::none())) {
+    if tls.is_none() && config.permits(mechanism, Some(&ChannelBindings::none()), host) {
         return Err(Condition::EncryptionRequired.into());
     }
     Err(Condition::InvalidMechanism.into())

@@ -2,7 +2,7 @@
 
 use super::super::features::Offer;
 use crate::jid::BareJid;
-use crate::sasl::{BindingType, ChannelBindings, Mechanism, UnknownUsers};
+use crate::sasl::{BindingType, ChannelBindings, Mechanism, ScramHash, UnknownUsers};
 use crate::xml::Limits;
 
 /// Whether streams are to be encrypted.
@@ -23,10 +23,15 @@ pub struct ResponderConfig {
     /// The policy for connections that do not begin with TLS.
     pub tls: TlsPolicy,
     /// The mechanisms in the order of our preference. Of these a stream is offered what its state permits: `-PLUS` where there are
-    /// channel bindings, PLAIN inside TLS, SCRAM outside only when TLS is not required.
+    /// channel bindings, PLAIN inside TLS, SCRAM and ANONYMOUS outside only when TLS is not required.
     pub mechanisms: Vec<Mechanism>,
+    /// The only domain whose streams are offered ANONYMOUS; every domain when there is none.
+    pub anonymous_domain: Option<BareJid>,
     /// PLAIN is offered without TLS too, where TLS is not required. Passwords travel in the clear then.
     pub plain_without_tls: bool,
+    /// Accounts can be made on a stream and changed in a session (XEP-0077), with keys for these hash functions. Offered without
+    /// TLS only where TLS is not required.
+    pub registration: Option<Box<[ScramHash]>>,
     /// Stream management is offered (XEP-0198).
     pub management: bool,
     /// For frames before authentication.
@@ -44,7 +49,7 @@ pub struct ResponderConfig {
 }
 
 impl ResponderConfig {
-    /// The safe defaults: TLS required, every mechanism, PLAIN inside TLS only.
+    /// The safe defaults: TLS required, every mechanism but ANONYMOUS, PLAIN inside TLS only.
     pub fn new(domains: Vec<BareJid>, unknown_users: UnknownUsers) -> Self {
         let mut mechanisms = Mechanism::ALL.to_vec();
         mechanisms.reverse();
@@ -52,7 +57,9 @@ impl ResponderConfig {
             domains,
             tls: TlsPolicy::Required,
             mechanisms,
+            anonymous_domain: None,
             plain_without_tls: false,
+            registration: None,
             management: true,
             limits_before_auth: Limits::before_auth(),
             limits_after_auth: Limits::after_auth(),
@@ -63,16 +70,25 @@ impl ResponderConfig {
         }
     }
 
-    /// Whether a stream with this TLS channel may use the mechanism.
-    pub(super) fn permits(&self, mechanism: Mechanism, tls: Option<&ChannelBindings>) -> bool {
+    /// Whether a stream to `host` with this TLS channel may use the mechanism.
+    pub(super) fn permits(&self, mechanism: Mechanism, tls: Option<&ChannelBindings>, host: &str) -> bool {
         let encrypted = tls.is_some();
         self.mechanisms.contains(&mechanism)
             && (encrypted || self.tls != TlsPolicy::Required)
             && match mechanism {
+                Mechanism::Anonymous => {
+                    let only = self.anonymous_domain.as_ref();
+                    only.is_none_or(|only| only.domain() == host)
+                }
                 Mechanism::Plain => encrypted || self.plain_without_tls,
                 Mechanism::Scram { plus: false, .. } => true,
                 Mechanism::Scram { plus: true, .. } => tls.is_some_and(|bindings| !bindings.is_empty()),
             }
+    }
+
+    /// Whether a stream with this TLS channel may make an account.
+    pub(super) fn registers(&self, tls: Option<&ChannelBindings>) -> bool {
+        self.registration.is_some() && (tls.is_some() || self.tls != TlsPolicy::Required)
     }
 
     /// The bindings of the channel, when mechanisms that use them are offered.
@@ -84,12 +100,12 @@ impl ResponderConfig {
     }
 
     /// Appends the features of a stream that has not authenticated (RFC 6120 §5.3.1, §6.4.1).
-    pub(super) fn offer(&self, tls: Option<&ChannelBindings>, out: &mut String) {
+    pub(super) fn offer(&self, tls: Option<&ChannelBindings>, host: &str, out: &mut String) {
         let permitted = self
             .mechanisms
             .iter()
             .copied()
-            .filter(|mechanism| self.permits(*mechanism, tls));
+            .filter(|mechanism| self.permits(*mechanism, tls, host));
         let mechanisms: Vec<Mechanism> = permitted.collect();
         let bindings: Vec<BindingType> = self.bindings(tls).kinds().collect();
         let starttls = match (tls, self.tls) {
@@ -100,6 +116,7 @@ impl ResponderConfig {
             starttls,
             mechanisms: &mechanisms,
             bindings: &bindings,
+            registration: self.registers(tls),
             ..Offer::default()
         }
         .write(out);

@@ -13,6 +13,7 @@ mod authenticating;
 mod binding;
 mod config;
 mod opening;
+mod registering;
 #[cfg(test)]
 mod tests;
 
@@ -23,11 +24,13 @@ use self::binding::Binding;
 pub use self::binding::{BindRequest, ResumeRequest};
 pub use self::config::{ResponderConfig, TlsPolicy};
 use self::opening::Opened;
+pub use self::registering::RegisterRequest;
+use self::registering::Registering;
 use super::header::{CLOSE, Header, LANG};
 use super::{SASL, StreamError, TLS};
 use crate::jid::{BareJid, FullJid};
 use crate::random::{Random, token};
-use crate::sasl::{ChannelBindings, Credentials, CredentialsRequest, Mechanism, PasswordVerdict, VerifyPassword};
+use crate::sasl::{self, ChannelBindings, Credentials, CredentialsRequest, Mechanism, PasswordVerdict, VerifyPassword};
 use crate::stanza::{Condition, StanzaError};
 use crate::xep::sm;
 use crate::xml::{CLIENT, Element, Frame, Limits, SERVER, STREAM, StreamPrefixes, open};
@@ -45,6 +48,8 @@ pub enum Output {
     AskCredentials(CredentialsRequest),
     /// Run it on a thread that may be busy for milliseconds, and answer with [`Responder::password_verified`].
     VerifyPassword(VerifyPassword),
+    /// Make keys of the password on such a thread, make the account, and answer with [`Responder::registered`].
+    Register(RegisterRequest),
     /// The client is `account`. Nothing is to be answered.
     Authenticated {
         /// Whose stream it is.
@@ -52,6 +57,8 @@ pub enum Output {
         /// How it authenticated.
         mechanism: Mechanism,
     },
+    /// An authentication has failed. Nothing is to be answered.
+    NotAuthenticated(sasl::Condition),
     /// Restart the framer: a new stream header comes next. Bytes that were read already belong to the new stream.
     Restart,
     /// Answer with [`Responder::bound`] or [`Responder::bind_refused`].
@@ -61,6 +68,23 @@ pub enum Output {
     /// The stream is over, its end tag is written: when everything is sent, wait a little for the client's end tag and close the
     /// connection (RFC 6120 §4.4). The error is what the client was told, if anything.
     Close(Option<StreamError>),
+}
+
+/// What a negotiation waits for: each has a time of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NegotiationPhase {
+    /// A stream header of the client's.
+    Header,
+    /// A TLS handshake.
+    Handshake,
+    /// What the client does about the features: TLS, authentication, an account.
+    Features,
+    /// Its next word in an authentication.
+    Step,
+    /// A resource, or a session to go on with.
+    Binding,
+    /// Ourselves.
+    Ours,
 }
 
 /// A stream that has been negotiated.
@@ -89,11 +113,14 @@ pub struct Responder {
     elements: u16,
     failures: u8,
     refused_binds: u8,
+    /// It has made an account.
+    registered: bool,
 }
 
 enum Phase {
     Opening,
     Authenticating(Authenticating),
+    Registering(Registering),
     Handshake,
     Binding(Binding),
     Over,
@@ -112,6 +139,7 @@ impl Responder {
             elements: 0,
             failures: 0,
             refused_binds: 0,
+            registered: false,
         })
     }
 
@@ -128,8 +156,21 @@ impl Responder {
         match &self.phase {
             Phase::Authenticating(authenticating) => authenticating.asked,
             Phase::Binding(binding) => !matches!(binding, Binding::Idle),
-            Phase::Handshake => true,
+            Phase::Handshake | Phase::Registering(_) => true,
             Phase::Opening | Phase::Over => false,
+        }
+    }
+
+    /// What it waits for.
+    pub fn phase(&self) -> NegotiationPhase {
+        match &self.phase {
+            Phase::Opening => NegotiationPhase::Header,
+            Phase::Handshake => NegotiationPhase::Handshake,
+            Phase::Authenticating(authenticating) if authenticating.asked => NegotiationPhase::Ours,
+            Phase::Authenticating(authenticating) if authenticating.is_idle() => NegotiationPhase::Features,
+            Phase::Authenticating(_) => NegotiationPhase::Step,
+            Phase::Binding(Binding::Idle) => NegotiationPhase::Binding,
+            Phase::Registering(_) | Phase::Binding(_) | Phase::Over => NegotiationPhase::Ours,
         }
     }
 
@@ -172,6 +213,22 @@ impl Responder {
     /// The answer to [`Output::VerifyPassword`]. One that comes too late is ignored.
     pub fn password_verified(&mut self, verdict: PasswordVerdict, random: &mut dyn Random) -> Vec<Output> {
         self.authenticating(random, |authenticating| authenticating.password_verified(verdict))
+    }
+
+    /// The answer to [`Output::Register`]. One that comes too late is ignored.
+    pub fn registered(&mut self, result: Result<(), StanzaError>, random: &mut dyn Random) -> Vec<Output> {
+        let Phase::Registering(registering) = &mut self.phase else {
+            return Vec::new();
+        };
+        let registering = std::mem::take(registering);
+        self.phase = Phase::Authenticating(Authenticating::default());
+        match result {
+            Ok(()) => {
+                self.registered = true;
+                vec![Output::Send(registering.done())]
+            }
+            Err(error) => self.attempt_failed(registering.refused(&error), random),
+        }
     }
 
     /// The answer to [`Output::Bind`]: the client's address. The negotiation is over.
@@ -257,7 +314,8 @@ impl Responder {
         self.write_header(random, &mut text);
         match &self.account {
             None => {
-                self.config.offer(self.tls.as_ref(), &mut text);
+                let host = self.stream.host.as_ref().map_or("", BareJid::domain);
+                self.config.offer(self.tls.as_ref(), host, &mut text);
                 self.phase = Phase::Authenticating(Authenticating::default());
             }
             Some(_) => {
@@ -356,6 +414,15 @@ impl Responder {
         )
     }
 
+    fn attempt_failed(&mut self, send: Vec<u8>, random: &mut dyn Random) -> Vec<Output> {
+        let mut outputs = vec![Output::Send(send)];
+        self.failures = self.failures.saturating_add(1);
+        if self.failures > self.config.sasl_retries_max {
+            outputs.extend(self.too_many_failures(random));
+        }
+        outputs
+    }
+
     /// Goes on with an exchange that was waiting for its caller.
     fn authenticating(
         &mut self,
@@ -377,12 +444,9 @@ impl Responder {
             Step::Send(text) => vec![Output::Send(text.into_bytes())],
             Step::AskCredentials(request) => vec![Output::AskCredentials(request)],
             Step::VerifyPassword(job) => vec![Output::VerifyPassword(job)],
-            Step::Failed(send) => {
-                let mut outputs = vec![Output::Send(send.into_bytes())];
-                self.failures = self.failures.saturating_add(1);
-                if self.failures > self.config.sasl_retries_max {
-                    outputs.extend(self.too_many_failures(random));
-                }
+            Step::Failed { send, condition } => {
+                let mut outputs = self.attempt_failed(send.into_bytes(), random);
+                outputs.insert(0, Output::NotAuthenticated(condition));
                 outputs
             }
             Step::Success {
@@ -439,8 +503,14 @@ impl Responder {
         }
     }
 
-    /// RFC 6120 §7: the only stanza that has its place here.
+    /// RFC 6120 §7: the only stanza that has its place here, but for those that make an account (XEP-0077).
     fn stanza(&mut self, element: &Element, random: &mut dyn Random) -> Vec<Output> {
+        if let Phase::Authenticating(authenticating) = &self.phase
+            && authenticating.is_idle()
+            && self.config.registers(self.tls.as_ref())
+        {
+            return self.register(element, random);
+        }
         let (Phase::Binding(binding), Some((account, version))) = (&mut self.phase, &self.account) else {
             return self.error(StreamError::not_authorized(), random);
         };
@@ -448,6 +518,19 @@ impl Responder {
             Some(Ok(request)) => vec![Output::Bind(request)],
             Some(Err(send)) => self.bind_failed(send, random),
             None => self.error(StreamError::not_authorized().with_text("bind a resource first"), random),
+        }
+    }
+
+    fn register(&mut self, iq: &Element, random: &mut dyn Random) -> Vec<Output> {
+        let host = self.stream.host.as_ref().map_or("", BareJid::domain);
+        match registering::request(iq, host, self.registered) {
+            None => self.error(StreamError::not_authorized(), random),
+            Some(registering::Step::Send(send)) => vec![Output::Send(send)],
+            Some(registering::Step::Refused(send)) => self.attempt_failed(send, random),
+            Some(registering::Step::Ask(registering, request)) => {
+                self.phase = Phase::Registering(registering);
+                vec![Output::Register(request)]
+            }
         }
     }
 

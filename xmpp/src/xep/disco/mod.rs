@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::feature::{Context, Feature, Payload, Spec, Target};
+use crate::sasl::is_anonymous;
 use crate::stanza::{IqType, Kind, Stanza, StanzaError};
 use crate::xml::Element;
 
@@ -68,6 +69,8 @@ fn items(node: Option<&str>) -> Element {
 fn info(context: &Context<'_>, target: Target, node: Option<&str>) -> Element {
     let (category, kind) = match target {
         Target::Host => ("server", "im"),
+        // XEP-0175 §5.
+        Target::Own | Target::Other if is_anonymous(context.account) => ("account", "anonymous"),
         Target::Own | Target::Other => ("account", "registered"),
     };
     let identity = Element::new("identity", NS_INFO)
@@ -82,6 +85,7 @@ fn info(context: &Context<'_>, target: Target, node: Option<&str>) -> Element {
         .config
         .features
         .iter()
+        .filter(|feature| feature.is_on(context.config))
         .map(|feature| feature.spec())
         .flat_map(|spec| {
             if target == Target::Host {

@@ -211,3 +211,46 @@ fn frames_wait_while_an_answer_is_awaited() {
         "{outputs:?}"
     );
 }
+
+/// XEP-0175 §4: the client says nothing, and is somebody.
+#[test]
+fn whoever_wants_to_be_nobody_gets_a_temporary_account() {
+    let anonymous = |config: &mut ResponderConfig| config.mechanisms.push(Mechanism::Anonymous);
+    let account_of = |initial: &str| {
+        let mut talk = Talk::new(Some(ChannelBindings::none()), anonymous);
+        assert!(talk.say(OPEN).contains("<mechanism>ANONYMOUS</mechanism>"));
+        let heard = talk.say(&format!(
+            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='ANONYMOUS'>{initial}</auth>"
+        ));
+        let account = heard.strip_prefix(SUCCESS).unwrap_or_else(|| panic!("{heard}"));
+        let (account, rest) = account.strip_prefix('[').unwrap().split_once(']').unwrap();
+        assert_eq!(rest, "[Restart]");
+        account.to_owned()
+    };
+    for initial in ["", "=", "anVsaWV0"] {
+        let account = BareJid::parse(&account_of(initial)).unwrap();
+        assert!(crate::sasl::is_anonymous(&account), "{account}");
+        assert_eq!(account.domain(), "im.example.com");
+    }
+}
+
+#[test]
+fn anonymous_is_for_the_domain_that_is_configured_and_needs_tls_where_that_is_required() {
+    let offered = |domain: Option<&str>, tls: Option<ChannelBindings>, policy| {
+        let mut talk = Talk::new(tls, |config| {
+            config.mechanisms.push(Mechanism::Anonymous);
+            config.anonymous_domain = domain.map(|domain| BareJid::parse(domain).unwrap());
+            config.tls = policy;
+        });
+        let offered = talk.say(OPEN).contains("ANONYMOUS");
+        let taken = talk.say(&auth("ANONYMOUS", "x")).starts_with(SUCCESS);
+        assert_eq!(offered, taken);
+        offered
+    };
+    let tls = || Some(ChannelBindings::none());
+    assert!(offered(None, tls(), TlsPolicy::Required));
+    assert!(offered(Some("im.example.com"), tls(), TlsPolicy::Required));
+    assert!(!offered(Some("other.example"), tls(), TlsPolicy::Required));
+    assert!(offered(None, None, TlsPolicy::Optional));
+    assert!(!offered(None, None, TlsPolicy::Required));
+}

@@ -2,6 +2,7 @@
 
 mod authentication;
 mod binding;
+mod registration;
 mod starttls;
 mod stream_management;
 
@@ -123,6 +124,19 @@ impl Talk {
                 }
                 Output::AskCredentials(request) => responder.credentials(shard(&request), &mut self.random),
                 Output::VerifyPassword(job) => responder.password_verified(job.run(), &mut self.random),
+                Output::Register(request) => {
+                    heard.push_str(&format!("[Register {}]", request.account));
+                    let result = match shard(&CredentialsRequest {
+                        account: request.account,
+                        hash: None,
+                    }) {
+                        Credentials::UnknownUser => Ok(()),
+                        Credentials::Keys { .. } => Err(StanzaError::conflict()),
+                        Credentials::Unavailable => Err(StanzaError::resource_constraint()),
+                    };
+                    responder.registered(result, &mut self.random)
+                }
+                Output::NotAuthenticated(_) => Vec::new(),
                 Output::Authenticated { account, .. } => {
                     heard.push_str(&format!("[{}]", account.as_str()));
                     Vec::new()
