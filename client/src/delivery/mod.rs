@@ -38,6 +38,10 @@ impl Client {
             return Err(DeliveryError::TooLong);
         }
         let courier = self.courier();
+        // The end of the session is seen by a courier that was there before it.
+        if self.shared().closing.is_cancelled() {
+            return Err(DeliveryError::Disconnected);
+        }
         let room = courier.room(deadline).await?;
         let delivery = courier.accept(message, deadline, self.options().resend_after, room)?;
         self.look();

@@ -204,6 +204,10 @@ impl Client {
             .shared()
             .presence
             .get_or_init(|| Arc::new(SharedPresence::new(limits.presences_max, limits.changes_max)));
+        // The end of the session is seen by what was there before it.
+        if self.shared().closing.is_cancelled() {
+            shared.close();
+        }
         Presences {
             shared: shared.clone(),
             changes: shared.subscribe(),

@@ -325,6 +325,7 @@ async fn the_presence_of_contacts_is_told_as_it_changes() {
         peer.say("</stream:stream>").await;
     });
     assert_eq!(presences.next().await, None);
+    assert_eq!(client.presence().next().await, None, "there is nothing to wait for");
 }
 
 #[tokio::test]

@@ -246,6 +246,19 @@ async fn closing_tells_the_outcome_of_everything() {
 }
 
 #[tokio::test]
+async fn nothing_is_accepted_by_a_closed_client() {
+    let server = TestServer::start(None).await;
+    let (client, _events, mut peer) = managed(&server, server.options()).await;
+    let farewell = async {
+        while peer.next().await.is_some() {}
+        peer.say("</stream:stream>").await;
+    };
+    tokio::join!(client.close(), farewell);
+    let refused = client.deliver(note("a"), PATIENCE).await;
+    assert_eq!(refused.expect_err("closed"), DeliveryError::Disconnected);
+}
+
+#[tokio::test]
 async fn who_has_given_up_coming_back_has_given_up_delivering() {
     let server = TestServer::start(None).await;
     let (client, mut events, mut peer) = managed(&server, server.options().reconnect(AT_ONCE)).await;
