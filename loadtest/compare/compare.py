@@ -65,6 +65,7 @@ class Run:
             "messages_window_8": lambda: self.loadtest("messages", *self.at(server, False), *traffic, "--window", 8),
             "login_plain": lambda: self.loadtest("login", *self.at(server, False), *logins),
             "login_tls": lambda: self.loadtest("login", *self.at(server, True), *logins),
+            "login_contacts": lambda: self.loadtest("login", *self.at(server, False), *logins, "--contacts", 10),
             "idle_plain": lambda: self.loadtest("idle", *self.at(server, False), *idle),
             "idle_tls": lambda: self.loadtest("idle", *self.at(server, True), *idle),
         }
@@ -72,7 +73,8 @@ class Run:
         with server:
             server.start()
             begin = time.monotonic()
-            server.create_accounts(max(self.steps + [2 * self.options.pairs, 100]))
+            # As many accounts again are the contacts of those who log in.
+            server.create_accounts(max(self.steps + [2 * self.options.pairs, 200]))
             print(f"  accounts made in {time.monotonic() - begin:.0f} s", file=sys.stderr)
             found = {name: self.fresh(server, scenarios[name]) for name in wanted}
             return {"version": server.version(), **found}
@@ -135,7 +137,8 @@ def tables(results):
         rows.append((f"CPU per 1:1 message, window {window}", name, cost))
         rows.append((f"… messages per second", name, rate("messages_per_second")))
         rows.append((f"… latency p50 / p99", name, latency))
-    for name, what in (("login_plain", "SCRAM, no TLS"), ("login_tls", "TLS 1.3 + SCRAM")):
+    for name, what in (("login_plain", "SCRAM, no TLS"), ("login_tls", "TLS 1.3 + SCRAM"),
+                       ("login_contacts", "SCRAM, no TLS, roster and presence of ten contacts")):
         rows.append((f"logins per CPU second, {what}", name, rate("logins_per_server_cpu_second")))
         rows.append(("… latency p50 / p99", name, latency))
     lines = ["| server cost | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
