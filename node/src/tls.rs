@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rustls::{
@@ -31,6 +32,9 @@ use crate::{
 mod watch;
 
 pub use watch::{Looked, Tls};
+
+/// A certificate that is good for less time than that is worth a warning.
+const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// The one place that says which implementation of cryptography TLS uses.
 pub fn crypto_provider() -> Arc<CryptoProvider> {
@@ -227,6 +231,12 @@ fn name_warnings(leaf: &X509Certificate<'_>, file: &Path, domains: &[String]) ->
 
 fn date_warning(leaf: &X509Certificate<'_>, file: &Path) -> Option<String> {
     let validity = leaf.validity();
+    if let Some(left) = validity.time_to_expiration()
+        && left < EXPIRES_SOON
+    {
+        let days = left.whole_days();
+        return Some(format!("the certificate {} expires in {days} days", file.display()));
+    }
     (!validity.is_valid()).then(|| {
         format!(
             "the certificate {} is valid from {} to {} only",
@@ -368,6 +378,24 @@ mod tests {
     }
 
     /// Names of versions that a configuration offers.
+    #[test]
+    fn a_certificate_that_expires_soon_is_a_warning() {
+        let files = Files::with_names(&["localhost"]);
+        let tls = &files.config.tls;
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        // Ten days and an hour.
+        let seconds = 10 * 24 * 3600 + 3600;
+        params.not_after = (std::time::SystemTime::now() + Duration::from_secs(seconds)).into();
+        fs::write(
+            tls.certificate.as_ref().unwrap(),
+            params.self_signed(&pair).unwrap().pem(),
+        )
+        .unwrap();
+        fs::write(tls.key.as_ref().unwrap(), pair.serialize_pem()).unwrap();
+        assert_eq!(files.warnings(), ["the certificate c.pem expires in 10 days"]);
+    }
+
     #[test]
     fn only_versions_from_the_lowest_on_are_spoken() {
         let spoken = |min| {

@@ -22,7 +22,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::broker::{Broker, Device, PATIENCE};
+use crate::{
+    broker::{Broker, Device, PATIENCE},
+    process::Place,
+};
 
 const OPEN: &str = "<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
                     xmlns:stream='http://etherx.jabber.org/streams'>";
@@ -605,4 +608,58 @@ async fn accounts_are_made_in_band_within_quotas() {
     assert!(again.client.request(query(&[("remove", "")])).await.unwrap().is_none());
     let error = Client::connect(options("another")).await.unwrap_err();
     assert!(matches!(error, ConnectError::NotAuthenticated(_)), "{error}");
+}
+
+/// What `/metrics` says.
+fn metrics(place: &Place) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::net::TcpStream::connect((place.ip, 5280)).unwrap();
+    let request = format!(
+        "GET /metrics HTTP/1.1\r\nHost: {}:5280\r\nConnection: close\r\n\r\n",
+        place.ip
+    );
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn sighup_has_the_certificate_read_again_and_ends_nothing() {
+    let place = Place::new();
+    let mut config = Config::default();
+    let directory = place.directory.path().to_owned();
+    let (certificate, key) = (directory.join("certificate.pem"), directory.join("key.pem"));
+    let flags = [
+        format!("--set=tls.certificate={}", certificate.display()),
+        format!("--set=tls.key={}", key.display()),
+    ];
+    (config.tls.certificate, config.tls.key) = (Some(certificate), Some(key));
+    renew(&config);
+    let place = place.with(&[&flags[0], &flags[1], "--set=tls.check_interval=1h"]);
+    let broker = place.start();
+    let counted = |line: &str| {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !metrics(&place).lines().any(|counted| counted == line) {
+            assert!(std::time::Instant::now() < deadline, "no {line} in {}", metrics(&place));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let said = metrics(&place);
+    let expires = said
+        .lines()
+        .find_map(|line| line.strip_prefix("tls_certificate_expires_in_seconds "));
+    assert!(expires.unwrap().parse::<f64>().unwrap() > 3600.0, "{said}");
+    std::fs::write(config.tls.certificate.as_ref().unwrap(), "half of it").unwrap();
+    broker.signal("HUP");
+    counted("tls_certificate_reloads_total{result=\"failed\"} 1");
+    renew(&config);
+    broker.signal("HUP");
+    counted("tls_certificate_reloads_total{result=\"done\"} 1");
+    let ended = broker.end_with("TERM", Duration::from_secs(20)).ok();
+    let refused = ended
+        .stderr
+        .lines()
+        .filter(|line| line.contains("the changed certificate is not used"));
+    assert_eq!(refused.count(), 1, "{}", ended.stderr);
 }

@@ -3,6 +3,7 @@
 mod anonymous;
 mod patience;
 mod registration;
+mod strangers;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;

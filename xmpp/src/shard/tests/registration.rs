@@ -96,6 +96,21 @@ fn whoever_makes_accounts_too_fast_is_told_to_wait() {
     assert_eq!(broker.say(conn, &credentials("reg2", "bill", "Calliope")), REGISTERED);
 }
 
+/// Nobody waits for ever, and whoever tries again with a shard that is there is served.
+#[test]
+fn a_registration_that_nobody_answers_is_to_be_tried_again() {
+    let mut broker = broker();
+    let (conn, _) = broker.connect(OPEN);
+    broker.hold_commits();
+    assert_eq!(broker.say(conn, &credentials("reg2", "bill", "Calliope")), "");
+    broker.pass(std::time::Duration::from_secs(6));
+    let heard = broker.heard(conn);
+    assert_eq!(condition(&heard, "reg2"), "resource-constraint");
+    assert!(broker.is_open(conn));
+    broker.fail_over(false);
+    assert_eq!(broker.say(conn, &credentials("reg2", "bill", "Calliope")), REGISTERED);
+}
+
 /// A session of bill's, whose password is Calliope.
 fn bill(broker: &mut Lone) -> Conn {
     let (stranger, _) = broker.connect(OPEN);
