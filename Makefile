@@ -39,6 +39,7 @@ check:
 
 test-rust:
 	@tools/venv.sh >/dev/null
+	@tools/npm.sh >/dev/null
 ifneq ($(NEXTEST),)
 	@$(CARGO) nextest run --workspace
 	@$(CARGO) test --workspace --doc --quiet

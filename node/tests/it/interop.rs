@@ -17,16 +17,21 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-#[test]
-fn slixmpp_logs_in_talks_loses_its_connection_and_goes_on() {
+/// The directory that has xmpp.js; installed when it is absent.
+pub(crate) fn modules() -> String {
+    let modules = Command::new(root().join("tools/npm.sh")).output().unwrap();
+    ended(modules).ok().stdout.trim().to_owned()
+}
+
+/// Runs a script of checks against a broker with juliet and romeo, and counts those that hold.
+fn checks(interpreter: &str, script: &str, arguments: &[&str], expected: usize) {
     let place = Place::new().with(&["--set=auth.registration=true"]);
     let _broker = place.start();
     for jid in ["juliet@localhost", "romeo@localhost"] {
         place.run(&["user", "add", jid, "--password", "wherefore"]).ok();
     }
-    let session = Command::new(python())
-        .arg("-B")
-        .arg(root().join("node/tests/interop/session.py"))
+    let outcome = Command::new(interpreter)
+        .arg(root().join("node/tests/interop").join(script))
         .args([
             "--host",
             &place.ip.to_string(),
@@ -37,14 +42,28 @@ fn slixmpp_logs_in_talks_loses_its_connection_and_goes_on() {
             "--ca",
         ])
         .arg(place.data().join("tls/self-signed.pem"))
+        .args(arguments)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("NODE_EXTRA_CA_CERTS", place.data().join("tls/self-signed.pem"))
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let session = ended(session).ok();
-    assert_eq!(
-        session.stdout.lines().filter(|line| line.starts_with("ok ")).count(),
-        9,
-        "{}",
-        session.stdout
-    );
+    let outcome = ended(outcome).ok();
+    let held = outcome.stdout.lines().filter(|line| line.starts_with("ok ")).count();
+    assert_eq!(held, expected, "{}", outcome.stdout);
+}
+
+#[test]
+fn slixmpp_logs_in_talks_loses_its_connection_and_goes_on() {
+    checks(&python(), "session.py", &[], 9);
+}
+
+#[test]
+fn slixmpp_devices_make_friends_talk_block_and_part() {
+    checks(&python(), "friends.py", &[], 9);
+}
+
+#[test]
+fn xmpp_js_devices_make_friends_talk_block_and_part() {
+    checks("node", "friends.mjs", &["--modules", &modules()], 9);
 }

@@ -11,6 +11,7 @@ mod exit_codes;
 mod failover;
 mod fake;
 mod full_disk;
+mod guide;
 mod interop;
 mod kill;
 mod process;

@@ -3,11 +3,9 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
 };
 
-use crate::process::{Broker, Place, ended};
+use crate::{guide, process::ended};
 
 fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")
@@ -17,72 +15,21 @@ fn readme() -> String {
     fs::read_to_string(path()).unwrap()
 }
 
-/// A fenced block of the tour.
-#[derive(Debug, PartialEq)]
-enum Block {
-    /// ```` ```sh tour ````
-    Shell(String),
-    /// ```` ```python tour ````
-    Python(String),
-}
-
-/// The blocks of the tour, in order.
-fn tour(text: &str) -> Vec<Block> {
-    let block = |rest: &str| {
-        let (language, rest) = rest.split_once('\n')?;
-        let text = rest.split("\n```").next()?.to_owned();
-        match language {
-            "sh tour" => Some(Block::Shell(text)),
-            "python tour" => Some(Block::Python(text)),
-            _ => None,
-        }
-    };
-    text.split("\n```").filter_map(block).collect()
-}
-
 #[test]
 fn the_tour_works_as_it_is_written() {
-    let blocks = tour(&readme());
-    let (start, blocks) = blocks.split_first().unwrap();
-    assert_eq!(
-        *start,
-        Block::Shell("heronry run".to_owned()),
-        "the tour starts a broker first"
-    );
-    assert!(blocks.len() > 4, "{blocks:?}");
-    let python = crate::interop::python();
-    let place = Place::new();
-    let bin = Path::new(env!("CARGO_BIN_EXE_heronry")).parent().unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    // As it is written but for the address, which is the reader's own machine there and one of many tests' here.
-    let command = |program: &str, flags: &[&str], text: &str| {
-        let mut command = Command::new(program);
-        command
-            .args(flags)
-            .arg(text.replace("127.0.0.1", &place.ip.to_string()));
-        command.current_dir(place.directory.path()).env("PATH", &path);
-        for key in ["ADMIN__LISTEN=:5280", "EDGE__C2S=:5222", "EDGE__C2S_TLS=:5223"] {
-            let (key, port) = key.split_once('=').unwrap();
-            command.env(format!("HERONRY_{key}"), format!("{}{port}", place.ip));
-        }
-        command
-    };
-    let shell = |text: &str| command("bash", &["-euo", "pipefail", "-c"], text);
-    let broker = Broker::start(&mut shell("exec heronry run"));
-    for block in blocks {
-        let mut command = match block {
-            Block::Shell(text) => shell(text),
-            Block::Python(text) => command(&python, &["-c"], text),
-        };
-        let ended = ended(command.output().unwrap());
-        assert_eq!(ended.code, Some(0), "{block:?}\n{}{}", ended.stdout, ended.stderr);
-    }
-    let status = ended(shell("heronry status --json").output().unwrap()).ok().stdout;
-    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let followed = guide::follow(&path());
+    let status: serde_json::Value = serde_json::from_str(&followed.status).unwrap();
     assert_eq!(status["stanzas_accepted"], 1, "the message from Python: {status}");
-    let stopped = broker.end_with("INT", Duration::from_secs(10)).ok();
+    let stopped = &followed.stopped;
     assert!(stopped.stderr.contains("nobody vouches for"), "{stopped:?}");
-    assert!(place.directory.path().join("heronry-data/admin.token").exists());
+    assert!(
+        followed
+            .place
+            .directory
+            .path()
+            .join("heronry-data/admin.token")
+            .exists()
+    );
 }
 
 #[test]

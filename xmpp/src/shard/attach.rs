@@ -14,7 +14,7 @@ use crate::jid::{BareJid, FullJid};
 use crate::link::{Attachment, Conn, EdgeId, NodeId, SessionId, Term, ToEdge};
 use crate::rows::{Key, Rows, RowsError, Table};
 use crate::session::{Drain, Inbound, Outbound, Seen, Session, SessionRow};
-use crate::stanza::Stanza;
+use crate::stanza::{PresenceType, Stanza};
 
 /// How many rows are read at a time when a term begins.
 const PAGE: usize = 1024;
@@ -258,10 +258,10 @@ fn unattached(id: SessionId, found: Found) -> Session {
     let Found { full, row } = found;
     let base = row.managed.as_ref().map_or(0, |managed| managed.delivery_base);
     let detached = (row.detached_until != 0).then_some(row.detached_until);
-    let presence = row
-        .presence
-        .and_then(|presence| Stanza::decode(presence).ok())
-        .map(Arc::new);
+    let presence = row.presence.and_then(|presence| Stanza::decode(presence).ok());
+    // Whether it was available died with its edge: whoever may have seen it is told that it is not.
+    let lost = || Stanza::presence(PresenceType::Available, []).with_from(&full);
+    let presence = presence.or_else(|| detached.is_none().then(lost)).map(Arc::new);
     let mut outbound = Outbound::after(row.released, base, row.acknowledged);
     outbound.resume_after(row.last);
     Session {

@@ -370,7 +370,7 @@ impl Shard {
                 self.remember(turn, place, |memory| memory.directed.push(to));
             }
             PresenceType::Unavailable => {
-                self.remember(turn, place, |memory| memory.directed.retain(|known| *known != to))
+                self.remember(turn, place, |memory| memory.directed.retain(|known| *known != to));
             }
             _ => {}
         }

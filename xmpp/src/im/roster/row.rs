@@ -123,9 +123,10 @@ pub(crate) fn roster_key(account: &BareJid) -> Key {
 /// The state between an account and somebody, by the bare JID.
 pub(crate) fn state_of(rows: &dyn Rows, account: &BareJid, contact: &str) -> Result<State, RowsError> {
     let row = rows.row(&contact_key(account, contact))?;
-    row.map_or(Ok(State::default()), |row| {
-        decode::<ContactRow>(&row).map(|row| row.state())
-    })
+    row.map_or_else(
+        || Ok(State::default()),
+        |row| decode::<ContactRow>(&row).map(|row| row.state()),
+    )
 }
 
 /// All contacts, in the order of their addresses.

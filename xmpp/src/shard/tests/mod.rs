@@ -1,6 +1,7 @@
 //! Conversations with a lone broker: what strangers and owners of accounts hear.
 
 mod anonymous;
+mod clock;
 mod patience;
 mod registration;
 mod strangers;
