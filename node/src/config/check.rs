@@ -96,6 +96,12 @@ pub(super) fn values(loaded: &Loaded) -> Result<(), ConfigError> {
             return refuse(small, problem);
         }
     }
+    let (held, credit) = (limits.edge.held_bytes_max, limits.shard.session_credit_bytes);
+    if held >= credit {
+        let problem =
+            format!("must be smaller than `limits.shard.session_credit_bytes` ({held} bytes against {credit})");
+        return refuse("limits.edge.held_bytes_max", problem);
+    }
     // RFC 6120 §13.12: "the server MUST NOT enforce a limit smaller than 10,000 bytes".
     if limits.before_auth.stanza_bytes_max < 10_000 {
         return refuse(

@@ -158,6 +158,11 @@ pub struct Edge {
     #[serde(with = "units::duration")]
     #[schemars(with = "units::Time")]
     pub acknowledge_timeout: Duration,
+    /// Most bytes of presence and chat states that a device is spared at a time while it says that it is inactive (XEP-0352);
+    /// beyond them it gets all that waits. Less than `session_credit_bytes`; 0 spares it nothing.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub held_bytes_max: usize,
 }
 
 /// `[limits.shard]`: what a shard keeps for accounts and their sessions.
@@ -334,6 +339,7 @@ impl Limits {
             orphan_timeout: self.edge.orphan_timeout,
             acknowledge_timeout: self.edge.acknowledge_timeout,
             patience: self.before_auth.patience(),
+            held_bytes_max: self.edge.held_bytes_max,
         }
     }
 
@@ -538,6 +544,7 @@ impl Default for Edge {
             answer_timeout: limits.answer_timeout,
             orphan_timeout: limits.orphan_timeout,
             acknowledge_timeout: limits.acknowledge_timeout,
+            held_bytes_max: limits.held_bytes_max,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::changing::{self, Change};
+use super::inactive::can_wait;
 use super::outgoing::{Outgoing, Told};
 use super::repeats::Repeats;
 use super::{Config, EdgeLimits, End, Io, Output};
@@ -13,6 +14,7 @@ use crate::link::{Attachment, Binding, Conn, Delivery, Finding, Managed, Memory,
 use crate::sasl::{self, PasswordJob};
 use crate::stanza::{Condition, Kind, Parsed, PresenceType, Stanza};
 use crate::stream::StreamError;
+use crate::xep::csi::ClientState;
 use crate::xep::sm::{self, Counter, Nonza};
 use crate::xml::{Frame, StreamPrefixes};
 
@@ -126,7 +128,11 @@ impl Bound {
             Ok(Parsed::Other(element)) => match Nonza::parse(&element) {
                 Some(Ok(nonza)) => self.nonza(conn, nonza, io),
                 Some(Err(malformed)) => Err(StreamError::invalid_xml().with_text(malformed.to_string()).into()),
-                None => Err(StreamError::unsupported_stanza_type().into()),
+                None => {
+                    let state = ClientState::parse(&element).ok_or_else(StreamError::unsupported_stanza_type)?;
+                    self.indicated(state, io);
+                    Ok(())
+                }
             },
             Err(error) => Err(StreamError::from(error).into()),
         }
@@ -284,7 +290,7 @@ impl Bound {
                 self.note(&message);
                 self.answer_request(false, io);
             }
-            ToEdge::Deliver { delivery, .. } => self.deliver(delivery, io),
+            ToEdge::Deliver { delivery, .. } => self.deliver(delivery, config, io),
             ToEdge::Managed { managed, .. } => self.managed(&managed, io),
             ToEdge::Remember { memory, .. } => self.memory = memory,
             // Answers to what was asked before there was a session, or after there is none.
@@ -330,7 +336,7 @@ impl Bound {
         }
     }
 
-    fn deliver(&mut self, delivery: Delivery, io: &mut Io<'_>) {
+    fn deliver(&mut self, delivery: Delivery, config: &Config, io: &mut Io<'_>) {
         if !self.outgoing.receive(delivery.seq) {
             return;
         }
@@ -339,8 +345,38 @@ impl Bound {
             self.outgoing.void(delivery.seq);
             return;
         }
+        if self.outgoing.is_inactive() && can_wait(&delivery.stanza) {
+            if self.outgoing.hold(delivery) > config.limits.held_bytes_max {
+                self.write_held(io);
+            }
+            return;
+        }
+        self.write_held(io);
+        self.write_delivery(delivery, io);
+    }
+
+    fn write_delivery(&mut self, delivery: Delivery, io: &mut Io<'_>) {
         delivery.stanza.write(io.bytes);
         self.outgoing.sent(delivery, io.put_out());
+    }
+
+    /// What waits for an inactive device waits no longer.
+    fn write_held(&mut self, io: &mut Io<'_>) {
+        for delivery in self.outgoing.take_held() {
+            self.write_delivery(delivery, io);
+        }
+    }
+
+    /// XEP-0352 §4.2, §5.1: what this means is done before the device's next frame.
+    fn indicated(&mut self, state: ClientState, io: &mut Io<'_>) {
+        match state {
+            ClientState::Inactive => self.outgoing.become_inactive(),
+            ClientState::Active => {
+                for delivery in self.outgoing.become_active() {
+                    self.write_delivery(delivery, io);
+                }
+            }
+        }
     }
 
     fn managed(&mut self, managed: &Managed, io: &mut Io<'_>) {
@@ -350,6 +386,8 @@ impl Bound {
         if self.frames.is_empty() {
             self.waits_since = None;
         }
+        // The shard gave these before: they do not count.
+        self.write_held(io);
         self.outgoing.count_from_here();
         self.managed = Some(Managing {
             base: managed.base,

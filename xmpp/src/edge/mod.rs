@@ -10,6 +10,7 @@
 
 mod bound;
 mod changing;
+mod inactive;
 mod negotiating;
 mod outgoing;
 mod repeats;
@@ -55,6 +56,9 @@ pub struct EdgeLimits {
     pub orphan_timeout: Duration,
     /// How long an acknowledgement the device asked for may wait for frames to be accepted (XEP-0198 §4).
     pub acknowledge_timeout: Duration,
+    /// Bytes of presence and chat states that came while a device is inactive and wait until it is not (XEP-0352); less than the
+    /// credit of a session. Full: everything is written, and waiting begins anew. 0: nothing waits.
+    pub held_bytes_max: usize,
 }
 
 impl Default for EdgeLimits {
@@ -67,6 +71,7 @@ impl Default for EdgeLimits {
             answer_timeout: Duration::from_secs(5),
             orphan_timeout: Duration::from_secs(30),
             acknowledge_timeout: Duration::from_secs(1),
+            held_bytes_max: 32 << 10,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::inactive::Held;
 use crate::link::Delivery;
 use crate::xep::sm::{Counter, HandledCountTooHigh};
 
@@ -13,6 +14,8 @@ pub(super) struct Outgoing {
     /// The last delivery the shard may forget.
     released: u64,
     queue: VecDeque<Item>,
+    /// What came after that and waits: the device is inactive (XEP-0352).
+    held: Option<Box<Held>>,
     /// Bytes of the stream that are in the hands of the operating system.
     written: u64,
     /// XEP-0198, once enabled.
@@ -61,6 +64,7 @@ impl Outgoing {
             received: released,
             released,
             queue: VecDeque::new(),
+            held: None,
             written: 0,
             counters,
             told_received: released,
@@ -138,11 +142,47 @@ impl Outgoing {
         self.untold_bytes += item.delivery.stanza.size();
     }
 
-    /// With nothing under way, everything that came is released.
+    /// With nothing under way, everything that came is released, up to what waits.
     fn catch_up(&mut self) {
         if self.queue.is_empty() {
-            self.released = self.received;
+            let waits = self.held().first();
+            self.released = waits.map_or(self.received, |delivery| delivery.seq - 1);
         }
+    }
+
+    /// XEP-0352: from now on deliveries may wait.
+    pub(super) fn become_inactive(&mut self) {
+        self.held.get_or_insert_default();
+    }
+
+    /// Whether deliveries may wait.
+    pub(super) fn is_inactive(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// The device is active: returns what has waited, to be written at once.
+    pub(super) fn become_active(&mut self) -> Vec<Delivery> {
+        self.held.take().map_or_else(Vec::new, |mut held| held.take())
+    }
+
+    /// The delivery waits. Says how many bytes there are now.
+    pub(super) fn hold(&mut self, delivery: Delivery) -> usize {
+        let held = self.held.get_or_insert_default();
+        let dropped = held.hold(delivery);
+        let bytes = held.bytes();
+        if let Some(seq) = dropped {
+            self.void(seq);
+        }
+        bytes
+    }
+
+    /// Returns what has waited, to be written at once. The device is as inactive as before.
+    pub(super) fn take_held(&mut self) -> Vec<Delivery> {
+        self.held.as_mut().map_or_else(Vec::new, |held| held.take())
+    }
+
+    fn held(&self) -> &[Delivery] {
+        self.held.as_ref().map_or(&[], |held| held.deliveries())
     }
 
     /// Whether the device is to be asked how far it is; it counts as asked from now on.
@@ -171,7 +211,8 @@ impl Outgoing {
 
     /// What is not released, oldest first.
     pub(super) fn unreleased(&self) -> Vec<Delivery> {
-        self.queue.iter().map(|item| item.delivery.clone()).collect()
+        let sent = self.queue.iter().map(|item| &item.delivery);
+        sent.chain(self.held()).cloned().collect()
     }
 
     /// Bytes released that the shard has not been told of.
@@ -197,5 +238,106 @@ impl Outgoing {
             released: self.released,
             voided: std::mem::take(&mut self.voided),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::link::Origin;
+    use crate::rows::Timestamp;
+    use crate::stanza::{PresenceType, Stanza};
+    use crate::xml::Element;
+
+    fn presence(seq: u64, from: &str) -> Delivery {
+        let stanza = Stanza::presence(PresenceType::Available, [])
+            .with_from(from.parse::<crate::jid::Jid>().expect("an address"));
+        Delivery {
+            seq,
+            origin: Origin::None,
+            at: Timestamp(seq),
+            stanza: Arc::new(stanza),
+        }
+    }
+
+    fn iq(seq: u64) -> Delivery {
+        let ping = Element::new("ping", "urn:xmpp:ping");
+        Delivery {
+            stanza: Arc::new(Stanza::iq(crate::stanza::IqType::Get, "1", Some(&ping))),
+            ..presence(seq, "a@b")
+        }
+    }
+
+    fn comes(outgoing: &mut Outgoing, delivery: Delivery, waits: bool) {
+        assert!(outgoing.receive(delivery.seq));
+        if waits {
+            outgoing.hold(delivery);
+        } else {
+            for held in outgoing.take_held() {
+                let end = held.seq;
+                outgoing.sent(held, end);
+            }
+            let end = delivery.seq;
+            outgoing.sent(delivery, end);
+        }
+    }
+
+    fn order(deliveries: &[Delivery]) -> Vec<u64> {
+        deliveries.iter().map(|delivery| delivery.seq).collect()
+    }
+
+    #[test]
+    fn what_waits_is_not_released_and_what_was_dropped_is_voided() {
+        let mut outgoing = Outgoing::after(0, None);
+        comes(&mut outgoing, iq(1), false);
+        outgoing.become_inactive();
+        comes(&mut outgoing, presence(2, "a@b/c"), true);
+        comes(&mut outgoing, presence(3, "a@b/d"), true);
+        comes(&mut outgoing, presence(4, "a@b/c"), true);
+        // Everything that was written is released; 2 was dropped for 4, and 3 waits.
+        outgoing.written(1);
+        assert_eq!((outgoing.received(), outgoing.released()), (4, 2));
+        assert_eq!(order(&outgoing.unreleased()), [3, 4]);
+        assert_eq!(outgoing.tell().voided, [2]);
+        // What cannot wait comes after what did.
+        comes(&mut outgoing, iq(5), false);
+        assert_eq!(order(&outgoing.unreleased()), [3, 4, 5]);
+        outgoing.written(5);
+        assert_eq!(outgoing.released(), 5);
+        assert!(outgoing.unreleased().is_empty());
+        assert!(outgoing.is_inactive());
+    }
+
+    #[test]
+    fn nothing_sent_what_waits_first_is_where_release_ends() {
+        let mut outgoing = Outgoing::after(7, None);
+        outgoing.become_inactive();
+        comes(&mut outgoing, presence(8, "a@b/c"), true);
+        outgoing.written(100);
+        assert_eq!(outgoing.released(), 7);
+        comes(&mut outgoing, presence(9, "a@b/c"), true);
+        assert_eq!(outgoing.released(), 8, "8 was dropped");
+        assert_eq!(order(&outgoing.become_active()), [9]);
+        assert!(!outgoing.is_inactive());
+    }
+
+    #[test]
+    fn a_device_acknowledges_what_it_was_sent_and_not_what_waits() {
+        let mut outgoing = Outgoing::after(0, None);
+        outgoing.count_from_here();
+        comes(&mut outgoing, iq(1), false);
+        outgoing.become_inactive();
+        comes(&mut outgoing, presence(2, "a@b/c"), true);
+        comes(&mut outgoing, presence(3, "a@b/c"), true);
+        assert!(outgoing.acknowledge(Counter(2)).is_err(), "only one was sent");
+        assert!(outgoing.acknowledge(Counter(1)).is_ok());
+        assert_eq!((outgoing.released(), outgoing.acknowledged()), (2, 1));
+        for held in outgoing.become_active() {
+            outgoing.sent(held, 3);
+        }
+        assert!(outgoing.acknowledge(Counter(2)).is_ok());
+        assert_eq!((outgoing.released(), outgoing.acknowledged()), (3, 2));
     }
 }

@@ -3,7 +3,7 @@
 use super::{BIND, SASL, SASL_CB, SESSION, TLS};
 use crate::im::roster::payload::{NS_PRE_APPROVAL, NS_VERSIONING};
 use crate::sasl::{BindingType, Mechanism};
-use crate::xep::{registration, sm};
+use crate::xep::{csi, registration, sm};
 use crate::xml::{Element, STREAM};
 
 /// What a server offers at one stage of a negotiation.
@@ -17,8 +17,8 @@ pub(super) struct Offer<'a> {
     pub(super) bindings: &'a [BindingType],
     /// In-band registration (XEP-0077).
     pub(super) registration: bool,
-    /// Resource binding, the session that nobody needs any more, and what is only said and not negotiated: roster versioning
-    /// and subscription pre-approval (RFC 6121 §2.6.1, §3.4).
+    /// Resource binding, the session that nobody needs any more, and what is only said and not negotiated: roster versioning,
+    /// subscription pre-approval (RFC 6121 §2.6.1, §3.4) and client state (XEP-0352).
     pub(super) bind: bool,
     /// Stream management (XEP-0198).
     pub(super) management: bool,
@@ -54,6 +54,7 @@ impl Offer<'_> {
                 .write_str(out, "");
             Element::new("ver", NS_VERSIONING).write_str(out, "");
             Element::new("sub", NS_PRE_APPROVAL).write_str(out, "");
+            Element::new("csi", csi::NS).write_str(out, "");
         }
         if self.management {
             Element::new("sm", sm::NS).write_str(out, "");

@@ -9,6 +9,7 @@ use crate::jid::{BareJid, Jid};
 use crate::sasl::{ClientKeys, Mechanism, Password, ScramHash, Secret};
 use crate::stanza::{IqType, Kind, MessageType, Parsed, PresenceType, Stanza};
 use crate::stream::{Initiator, InitiatorConfig, InitiatorOutput, TlsDemand};
+use crate::xep::csi;
 use crate::xep::sm::{self, Nonza};
 use crate::xml::{CLIENT, Element, Frame, Framer, Limits, StreamPrefixes};
 
@@ -25,6 +26,13 @@ pub enum Act {
         /// To whom; `None` is its own account.
         to: Option<Jid>,
     },
+    /// Sends a message that says no more than that its sender types.
+    ChatState {
+        /// To whom.
+        to: Jid,
+    },
+    /// Says that nobody looks at it (XEP-0352), or that somebody does again.
+    Active(bool),
     /// Pings somebody.
     Ping {
         /// Whom.
@@ -346,6 +354,17 @@ impl Device {
                 Stanza::new(Kind::Message(MessageType::Chat), [&body])
                     .with_to(to.clone())
                     .with_id(id.clone())
+            }
+            Act::ChatState { to } => {
+                let state = Element::new("composing", "http://jabber.org/protocol/chatstates");
+                Stanza::new(Kind::Message(MessageType::Chat), [&state])
+                    .with_to(to.clone())
+                    .with_id(id.clone())
+            }
+            Act::Active(active) => {
+                let name = if *active { "active" } else { "inactive" };
+                wishes.push(Wish::Send(Element::new(name, csi::NS).to_bytes().to_vec()));
+                return;
             }
             Act::Count { to } => {
                 let count = Element::new("count", counter::NS);

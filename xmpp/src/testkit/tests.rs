@@ -148,6 +148,68 @@ fn a_socket_is_lost_at_every_step() {
     }
 }
 
+/// Juliet looks away from her device while Romeo types and writes.
+fn looking_away(topology: Topology, seed: u64) -> World {
+    let state = |jid: &str| Act::ChatState { to: to(jid) };
+    let romeo = vec![
+        state("juliet@example.org/balcony"),
+        message("juliet@example.org/balcony"),
+        state("juliet@example.org/balcony"),
+        state("juliet@example.org"),
+        message("juliet@example.org"),
+        state("juliet@example.org/balcony"),
+        Act::Ping {
+            to: to("juliet@example.org/balcony"),
+        },
+        state("juliet@example.org/balcony"),
+    ];
+    let juliet = vec![
+        Act::Active(false),
+        Act::Count { to: None },
+        message("romeo@example.org/orchard"),
+        Act::Active(true),
+        Act::Active(false),
+        Act::Count { to: None },
+    ];
+    let devices = vec![
+        ("romeo@example.org/orchard", true, romeo),
+        ("juliet@example.org/balcony", true, juliet),
+    ];
+    World::new(topology, seed, devices)
+}
+
+#[test]
+fn what_an_inactive_device_is_spared_is_neither_repeated_nor_reordered() {
+    let faults = [
+        Fault::Leader {
+            shard: 0,
+            keep_messages: true,
+            keep_batches: true,
+        },
+        Fault::Leader {
+            shard: 2,
+            keep_messages: false,
+            keep_batches: false,
+        },
+        Fault::Socket { device: 1 },
+    ];
+    for topology in [Topology::Apart, Topology::Alone] {
+        for seed in 0..20 {
+            check(looking_away(topology, seed), Leniency::default(), &(topology, seed));
+        }
+        let mut world = looking_away(topology, 7);
+        while world.run(1) {}
+        for fault in faults {
+            for step in 0..world.steps() {
+                let mut world = looking_away(topology, 7);
+                world.run(step);
+                world.fault(fault);
+                check(world, Leniency::default(), &(topology, step, fault));
+            }
+        }
+    }
+}
+
 /// Several things go wrong, at any time; everybody comes back.
 fn storm(topology: Topology, seed: u64) {
     let mut world = balcony(topology, seed);

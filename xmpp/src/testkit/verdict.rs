@@ -39,7 +39,12 @@ impl World {
         let answered: BTreeSet<&str> = sender.log.answered.iter().map(|(id, _)| id.as_str()).collect();
         let mut last_seen: BTreeMap<_, (usize, &str)> = BTreeMap::new();
         for sent in &sender.log.sent {
-            let Act::Message { to } = &sent.act else { continue };
+            // What says only that somebody types may get lost.
+            let (to, matters) = match &sent.act {
+                Act::Message { to } => (to, true),
+                Act::ChatState { to } => (to, false),
+                _ => continue,
+            };
             let mut came = 0;
             for (place, device) in self.recipients(to).enumerate() {
                 let received = || device.log.received.iter().filter(|received| received.id == sent.id);
@@ -57,7 +62,7 @@ impl World {
                     broken.push(format!("{} came before {earlier}, which was sent first", sent.id));
                 }
             }
-            if sent.accepted && came == 0 && !answered.contains(sent.id.as_str()) && !leniency.sessions_die {
+            if matters && sent.accepted && came == 0 && !answered.contains(sent.id.as_str()) && !leniency.sessions_die {
                 broken.push(format!("{} was accepted and never came", sent.id));
             }
             if came > 1 && !leniency.sessions_die {

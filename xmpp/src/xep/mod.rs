@@ -1,10 +1,11 @@
 //! Every extension, in the order in which they are asked.
 //!
-//! Adding one is a folder and a line in [`FEATURES`]. Stream-level extensions ([`sm`]) belong to the stream and the session
-//! and are only listed in [`SPECS`].
+//! Adding one is a folder and a line in [`FEATURES`]. Stream-level extensions ([`sm`], [`csi`]) belong to the stream and the
+//! session and are only listed by [`specs`].
 
 pub mod blocking;
 pub mod carbons;
+pub mod csi;
 pub mod disco;
 pub mod ping;
 pub mod private_xml;
@@ -31,6 +32,6 @@ pub static FEATURES: &[&dyn Feature] = &[
 
 /// What the broker speaks, for disco, the README and the DOAP file: stream-level extensions first, then [`FEATURES`].
 pub fn specs() -> impl Iterator<Item = &'static Spec> {
-    let streams = std::iter::once(&sm::SPEC).chain(stream::SPECS);
+    let streams = [&sm::SPEC, &csi::SPEC].into_iter().chain(stream::SPECS);
     streams.chain(FEATURES.iter().map(|feature| feature.spec()))
 }
