@@ -6,6 +6,7 @@ mod accounts;
 mod admin;
 mod broker;
 mod commands;
+mod conversations;
 mod door;
 mod exit_codes;
 mod failover;

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::OnceLock;
 
 use super::Seed;
+use super::conversation::How;
 use super::counter;
-use crate::jid::{BareJid, Jid};
+use crate::jid::{BareJid, FullJid, Jid};
 use crate::sasl::{ClientKeys, Mechanism, Password, ScramHash, Secret};
 use crate::stanza::{IqType, Kind, MessageType, Parsed, PresenceType, Stanza};
 use crate::stream::{Initiator, InitiatorConfig, InitiatorOutput, TlsDemand};
@@ -99,6 +100,17 @@ pub(super) struct Device {
     fresh: bool,
     /// Whether it asks for XEP-0198 at all.
     manages: bool,
+    /// Of one that does as it is told and nothing else.
+    told: Option<Told>,
+}
+
+/// A device of a conversation.
+#[derive(Debug, Default)]
+struct Told {
+    /// It is to be connected.
+    comes: bool,
+    /// What it has heard and nobody has taken.
+    heard: VecDeque<Element>,
 }
 
 /// XEP-0198 as a client keeps it.
@@ -145,7 +157,57 @@ impl Device {
             early: VecDeque::new(),
             fresh: false,
             manages,
+            told: None,
         }
+    }
+
+    /// A device that does as it is told.
+    pub(super) fn told(jid: &FullJid) -> Self {
+        Self {
+            told: Some(Told::default()),
+            ..Self::new(jid.as_str(), false, Vec::new())
+        }
+    }
+
+    pub(super) fn resource(&self) -> &str {
+        &self.resource
+    }
+
+    pub(super) fn full(&self) -> FullJid {
+        self.account.with_resource(&self.resource).expect("a proper resource")
+    }
+
+    /// It is told to connect.
+    pub(super) fn comes(&mut self, how: How) {
+        self.manages = how != How::Unmanaged;
+        if how != How::Resuming {
+            self.management = None;
+        }
+        self.told.get_or_insert_default().comes = true;
+    }
+
+    /// Whether it wants a socket.
+    pub(super) fn wants_socket(&self) -> bool {
+        self.is_offline() && self.told.as_ref().is_none_or(|told| told.comes)
+    }
+
+    /// It is told to say this.
+    pub(super) fn say(&mut self, element: &Element, wishes: &mut Vec<Wish>) {
+        let mut text = String::new();
+        element.write_str(&mut text, CLIENT);
+        if element.ns() == CLIENT {
+            self.send_bytes(text.into_bytes(), None, wishes);
+        } else {
+            wishes.push(Wish::Send(text.into_bytes()));
+        }
+    }
+
+    pub(super) fn heard(&mut self) -> &mut VecDeque<Element> {
+        &mut self.told.get_or_insert_default().heard
+    }
+
+    pub(super) fn has_heard(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| !told.heard.is_empty())
     }
 
     pub(super) fn is_offline(&self) -> bool {
@@ -166,6 +228,9 @@ impl Device {
     /// Opens a new socket.
     pub(super) fn connect(&mut self) -> Vec<u8> {
         self.socket += 1;
+        if let Some(told) = &mut self.told {
+            told.comes = false;
+        }
         self.framer = Framer::new();
         self.early.clear();
         let mut config = InitiatorConfig::new(self.account.clone(), Secret::new(password()).with_keys(keys().clone()));
@@ -283,6 +348,9 @@ impl Device {
             self.ask(wishes);
             return;
         }
+        if self.told.is_some() {
+            return;
+        }
         self.send(&Stanza::new(Kind::Presence(PresenceType::Available), []), None, wishes);
     }
 
@@ -297,6 +365,10 @@ impl Device {
 
     fn uncounted(&mut self, parsed: Parsed, wishes: &mut Vec<Wish>) {
         match parsed {
+            Parsed::Stanza(stanza) | Parsed::Refused { head: stanza, .. } if self.told.is_some() => {
+                let element = stanza.root_element().expect("the broker sends stanzas");
+                self.heard().push_back(element);
+            }
             Parsed::Stanza(stanza) => self.stanza(&stanza, wishes),
             Parsed::Other(element) => match Nonza::parse(&element) {
                 Some(Ok(Nonza::Request)) => {
@@ -307,7 +379,11 @@ impl Device {
                     wishes.push(Wish::Send(Nonza::Ack(sm::Ack { h }).to_bytes()));
                 }
                 Some(Ok(Nonza::Ack(ack))) => self.acknowledged(ack.h),
-                _ if element.name() == "error" => {}
+                _ if element.name() == "error" => {
+                    if self.told.is_some() {
+                        self.heard().push_back(element);
+                    }
+                }
                 other => panic!("the broker sent {other:?}"),
             },
             Parsed::Refused { error, .. } => panic!("the broker sent a stanza that is refused: {error:?}"),
@@ -403,6 +479,10 @@ impl Device {
     fn send(&mut self, stanza: &Stanza, index: Option<usize>, wishes: &mut Vec<Wish>) {
         let mut bytes = Vec::new();
         stanza.write(&mut bytes);
+        self.send_bytes(bytes, index, wishes);
+    }
+
+    fn send_bytes(&mut self, bytes: Vec<u8>, index: Option<usize>, wishes: &mut Vec<Wish>) {
         match &mut self.management {
             Some(management) => management.unacknowledged.push_back((index, bytes.clone())),
             None if self.manages => self.early.push_back((index, bytes.clone())),

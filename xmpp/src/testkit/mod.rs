@@ -3,13 +3,16 @@
 //!
 //! [`World`] takes one step at a time: a message arrives, a batch is committed, a page is read, a device does the next thing
 //! of its script. Which step comes next is drawn from a seed, so a run can be repeated, and stopped anywhere for a
-//! [`Fault`]. [`World::verdict`] reads what the devices saw and says which promise was broken.
+//! [`Fault`]. [`World::verdict`] reads what the devices saw and says which promise was broken. [`conversation`]s are played
+//! in it, and on other stages, word by word.
 
+pub mod conversation;
 mod counter;
 mod device;
 mod disk;
 mod lone;
 mod network;
+mod staged;
 mod verdict;
 mod world;
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::verdict::Leniency;
-use super::{Act, Fault, Seed, Topology, World};
+use super::{Act, Fault, Seed, Topology, World, conversation};
 use crate::jid::Jid;
 
 fn to(jid: &str) -> Jid {
@@ -248,4 +248,26 @@ proptest! {
     ) {
         storm(topology, seed);
     }
+}
+
+/// The files of `tests/conversations`, which the node's tests play over TCP.
+#[test]
+fn conversations_come_true_wherever_edges_and_shards_are() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conversations");
+    let mut failed = Vec::new();
+    let mut played = 0;
+    for (name, conversation) in conversation::read_all(directory.as_ref()) {
+        played += 1;
+        let stages = [Topology::Apart, Topology::Together, Topology::Alone]
+            .into_iter()
+            .flat_map(|topology| (0..4).map(move |seed| (topology, seed)));
+        let play = |(topology, seed)| {
+            let mut world = World::stage(topology, seed, &conversation);
+            let problem = conversation::play(&conversation, &mut world).err()?;
+            Some(format!("{name}, {topology:?}, seed {seed}: {problem}"))
+        };
+        failed.extend(stages.into_iter().find_map(play));
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+    assert!(played > 0, "there are no conversations");
 }

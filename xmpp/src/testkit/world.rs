@@ -150,6 +150,11 @@ static FEATURES: std::sync::OnceLock<Vec<&'static dyn Feature>> = std::sync::Onc
 impl World {
     /// A world of two edges (one if alone) and three shards, with these devices: address, XEP-0198 or not, script.
     pub fn new(topology: Topology, seed: u64, devices: Vec<(&str, bool, Vec<Act>)>) -> Self {
+        let device = |(jid, manages, script)| Device::new(jid, manages, script);
+        Self::of(topology, seed, devices.into_iter().map(device).collect())
+    }
+
+    pub(super) fn of(topology: Topology, seed: u64, devices: Vec<Device>) -> Self {
         let features = FEATURES.get_or_init(|| {
             let counter: &'static dyn Feature = &Counter;
             std::iter::once(counter).chain(xep::FEATURES.iter().copied()).collect()
@@ -175,10 +180,7 @@ impl World {
                 limits: edge::EdgeLimits::default(),
             }),
             shard_config,
-            devices: devices
-                .into_iter()
-                .map(|(jid, manages, script)| Device::new(jid, manages, script))
-                .collect(),
+            devices,
             elapsed: Duration::ZERO,
             lives: 0,
             dead: BTreeSet::new(),
@@ -325,7 +327,7 @@ impl World {
         true
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.elapsed += time;
         for shard in 0..self.hosts.len() {
             self.with_shard(shard, Shard::tick);
@@ -341,7 +343,7 @@ impl World {
         }
     }
 
-    fn step(&mut self) -> bool {
+    pub(super) fn step(&mut self) -> bool {
         let events = self.events();
         if events.is_empty() {
             return false;
@@ -371,7 +373,7 @@ impl World {
         for (place, device) in self.devices.iter().enumerate() {
             if device.is_online() && !device.script.is_empty() {
                 events.push(Event::Act(place));
-            } else if device.is_offline() && self.edges.iter().any(Option::is_some) {
+            } else if device.wants_socket() && self.edges.iter().any(Option::is_some) {
                 events.push(Event::Connect(place));
             }
         }
@@ -695,7 +697,7 @@ impl World {
             .send(Party::Device(device), Party::Edge(id), Parcel::Bytes(number, opening));
     }
 
-    fn grant(&mut self, device: usize, wishes: Vec<Wish>) {
+    pub(super) fn grant(&mut self, device: usize, wishes: Vec<Wish>) {
         let number = self.devices[device].socket;
         let edge = self.edges.iter().flatten().find(|edge| {
             edge.connections
