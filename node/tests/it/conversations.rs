@@ -34,8 +34,8 @@ async fn conversations_come_true_over_tcp() {
         })
         .await;
         for account in &conversation.accounts {
-            let added = broker.node.broker().user_add(account.clone(), vec![Puppet::keys()]);
-            added.await.unwrap();
+            let node = broker.node.broker();
+            node.user_add(account.clone(), vec![Puppet::keys()]).await.unwrap();
         }
         let address = broker.c2s();
         let played =

@@ -5,19 +5,9 @@
 //! the shard they are on their way: it keeps them like everything that is not released, and its credit counts them. So what
 //! waits is bounded well below the credit, counting what was dropped for something newer: that is released only in its turn.
 
+use crate::im::chat_state;
 use crate::link::Delivery;
-use crate::stanza::{Kind, MessageType, PresenceType, Stanza};
-use crate::xep::carbons;
-use crate::xml::{CLIENT, Element};
-
-/// XEP-0085.
-const NS_CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
-
-/// What goes along with something and says nothing by itself: XEP-0334, XEP-0203, XEP-0359.
-const NS_COMPANIONS: [&str; 3] = ["urn:xmpp:hints", "urn:xmpp:delay", "urn:xmpp:sid:0"];
-
-/// XEP-0297.
-const NS_FORWARD: &str = "urn:xmpp:forward:0";
+use crate::stanza::{Kind, PresenceType, Stanza};
 
 /// What waits for an inactive device.
 #[derive(Debug, Default)]
@@ -61,30 +51,9 @@ impl Held {
 pub(super) fn can_wait(stanza: &Stanza) -> bool {
     match stanza.kind {
         Kind::Presence(PresenceType::Available | PresenceType::Unavailable) => true,
-        Kind::Message(MessageType::Error) => false,
-        Kind::Message(_) => stanza.root_element().is_ok_and(|message| is_chat_state(&message)),
+        Kind::Message(_) => chat_state::is_all(stanza),
         Kind::Presence(_) | Kind::Iq(_) => false,
     }
-}
-
-/// Whether a message says how somebody is engaged in a chat and no more; also the copy of such a message (XEP-0280).
-fn is_chat_state(message: &Element) -> bool {
-    let copied = message
-        .children()
-        .find(|child| child.ns() == carbons::forward::NS && matches!(child.name(), "sent" | "received"));
-    if let Some(copied) = copied {
-        let original = copied.child("forwarded", NS_FORWARD);
-        let original = original.and_then(|forwarded| forwarded.child("message", CLIENT));
-        // Not the copy of a copy: nobody makes those.
-        return original.is_some_and(says_only_chat_states);
-    }
-    says_only_chat_states(message)
-}
-
-fn says_only_chat_states(message: &Element) -> bool {
-    let state = |child: &Element| child.ns() == NS_CHAT_STATES;
-    let companion = |child: &Element| child.is("thread", CLIENT) || NS_COMPANIONS.contains(&child.ns());
-    message.children().any(state) && message.children().all(|child| state(child) || companion(child))
 }
 
 #[cfg(test)]
@@ -117,12 +86,6 @@ mod tests {
     #[test]
     fn what_can_wait() {
         const COMPOSING: &str = "<composing xmlns='http://jabber.org/protocol/chatstates'/>";
-        let copy = |content: &str| {
-            format!(
-                "<message><sent xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>\
-                 <message xmlns='jabber:client' type='chat'>{content}</message></forwarded></sent></message>"
-            )
-        };
         let table = [
             ("<presence/>".to_owned(), true),
             (
@@ -134,25 +97,9 @@ mod tests {
             ("<presence type='unsubscribed'/>".to_owned(), false),
             (format!("<message type='chat'>{COMPOSING}</message>"), true),
             (
-                format!(
-                    "<message type='chat'>{COMPOSING}<thread>1</thread><no-store xmlns='urn:xmpp:hints'/></message>"
-                ),
-                true,
-            ),
-            (format!("<message type='groupchat'>{COMPOSING}</message>"), true),
-            (format!("<message type='error'>{COMPOSING}</message>"), false),
-            (
                 format!("<message type='chat'>{COMPOSING}<body>hi</body></message>"),
                 false,
             ),
-            (
-                format!("<message type='chat'>{COMPOSING}<received xmlns='urn:xmpp:receipts' id='1'/></message>"),
-                false,
-            ),
-            ("<message type='chat'><thread>1</thread></message>".to_owned(), false),
-            ("<message/>".to_owned(), false),
-            (copy(COMPOSING), true),
-            (copy("<body>hi</body>"), false),
             ("<iq type='result' id='1'/>".to_owned(), false),
         ];
         for (xml, expected) in table {

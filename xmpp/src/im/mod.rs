@@ -1,5 +1,6 @@
 //! RFC 6121's own features and delivery rules.
 
+pub(crate) mod chat_state;
 pub mod delivery;
 pub mod presence;
 pub mod roster;

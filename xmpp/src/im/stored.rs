@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::chat_state;
 use crate::jid::BareJid;
 use crate::rows::{Key, Table, Timestamp, account_key};
 use crate::stanza::{Kind, MessageType, Stanza};
@@ -45,9 +46,9 @@ pub(crate) fn stored_count_key(account: &BareJid) -> Key {
     account_key(Table::StoredCount, account.as_str(), &[])
 }
 
-/// Whether a stanza that lost its resource is stored for the account: messages people or programs wrote (XEP-0160 §3).
+/// Whether a stanza that finds no resource is stored for the account: messages people or programs wrote (XEP-0160 §3).
 pub(crate) fn is_storable(stanza: &Stanza) -> bool {
-    matches!(stanza.kind, Kind::Message(MessageType::Normal | MessageType::Chat))
+    matches!(stanza.kind, Kind::Message(MessageType::Normal | MessageType::Chat)) && !chat_state::is_all(stanza)
 }
 
 /// The message with the time it was stored at (XEP-0203 §3), said by `domain`.

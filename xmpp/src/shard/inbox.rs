@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Event, Io, Output, Place, Shard, Turn};
 use crate::feature::Target;
 use crate::im::delivery::{self, Disposition, Resource};
-use crate::im::stored::{StoredCountRow, StoredRow, stored_count_key, stored_key};
+use crate::im::stored::{StoredCountRow, StoredRow, is_storable, stored_count_key, stored_key};
 use crate::jid::{BareJid, Jid};
 use crate::link::{Forward, Origin, ShardId};
 use crate::rows::{Rows, Table, Timestamp, Write, account_key};
@@ -61,6 +61,8 @@ impl Shard {
                     self.enqueue(turn, place, origin(forward), Arc::clone(stanza), owed.take(), io);
                 }
             }
+            // Too late, it would say nothing.
+            Disposition::Store if !is_storable(stanza) => turn.answer(receipt, Vec::new()),
             Disposition::Store => {
                 let at = self.stamp(io);
                 if !self.store(turn, &account, stanza, at, io) {

@@ -187,6 +187,7 @@ impl Conversation {
 ///
 /// # Panics
 /// When one cannot be read or is no conversation: these are files of tests.
+#[expect(clippy::disallowed_methods, reason = "files of tests, for tests")]
 pub fn read_all(directory: &Path) -> Vec<(String, Conversation)> {
     let mut files: Vec<_> = std::fs::read_dir(directory)
         .expect("a directory of conversations")

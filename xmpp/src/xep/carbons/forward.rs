@@ -13,8 +13,8 @@ pub const NS: &str = "urn:xmpp:carbons:2";
 /// Advertised by who follows all the rules of §6.1 (§6.2).
 pub const NS_RULES: &str = "urn:xmpp:carbons:rules:0";
 
-/// XEP-0297.
-const NS_FORWARD: &str = "urn:xmpp:forward:0";
+/// The namespace of XEP-0297.
+pub const NS_FORWARD: &str = "urn:xmpp:forward:0";
 /// XEP-0334.
 const NS_HINTS: &str = "urn:xmpp:hints";
 /// XEP-0249.
