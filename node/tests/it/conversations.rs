@@ -186,7 +186,8 @@ impl Stage for Sockets {
                 .with_attr("to", DOMAIN)
                 .with_child(Element::new("ping", "urn:xmpp:ping"));
             let answer = |element: &Element| element.name() == "iq" && element.attr("id") == Some(&id);
-            for device in self.devices.values_mut().filter(|device| device.puppet.is_online()) {
+            let listens = |puppet: &Puppet| puppet.is_online() && !puppet.is_inactive();
+            for device in self.devices.values_mut().filter(|device| listens(&device.puppet)) {
                 let actions = device.puppet.say(&ping);
                 device.perform(actions);
                 device.read_until(|device| device.puppet.heard().iter().any(answer));

@@ -32,6 +32,11 @@ impl World {
         self.devices.iter().position(is).expect("a device of the conversation")
     }
 
+    /// Lets everything happen that is under way.
+    pub(super) fn calm(&mut self) {
+        self.until(QUIET, |_| false);
+    }
+
     /// Lets things happen until `done`; gives up when nothing has happened for `patience` quarters of a second.
     fn until(&mut self, patience: usize, done: impl Fn(&Self) -> bool) -> bool {
         let mut waited = 0;
@@ -84,7 +89,7 @@ impl Stage for World {
     }
 
     fn quiet(&mut self) -> Vec<(FullJid, Element)> {
-        self.until(QUIET, |_| false);
+        self.calm();
         let mut heard = Vec::new();
         for device in &mut self.devices {
             let full = device.full();

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::verdict::Leniency;
 use super::{Act, Fault, Seed, Topology, World, conversation};
-use crate::jid::Jid;
+use crate::jid::{FullJid, Jid};
+use crate::xml::Element;
 
 fn to(jid: &str) -> Jid {
     Jid::parse(jid).expect("a proper address")
@@ -270,4 +271,67 @@ fn conversations_come_true_wherever_edges_and_shards_are() {
     }
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
     assert!(played > 0, "there are no conversations");
+}
+
+/// The world, in which a shard gets another leader before one of the things that are said.
+struct Shaken {
+    world: World,
+    shard: usize,
+    /// So many things are said before.
+    left: usize,
+}
+
+impl conversation::Stage for Shaken {
+    fn connect(&mut self, who: &FullJid, how: conversation::How) {
+        self.world.connect(who, how);
+    }
+
+    fn disconnect(&mut self, who: &FullJid) {
+        self.world.disconnect(who);
+    }
+
+    fn cut(&mut self, who: &FullJid) {
+        self.world.cut(who);
+    }
+
+    fn say(&mut self, who: &FullJid, element: &Element) {
+        if self.left == 0 {
+            self.world.calm();
+            self.world.fault(Fault::Leader {
+                shard: self.shard,
+                keep_messages: true,
+                keep_batches: true,
+            });
+        }
+        self.left = self.left.wrapping_sub(1);
+        self.world.say(who, element);
+    }
+
+    fn hear(&mut self, who: &FullJid) -> Option<Element> {
+        self.world.hear(who)
+    }
+
+    fn quiet(&mut self) -> Vec<(FullJid, Element)> {
+        self.world.quiet()
+    }
+}
+
+/// Of the death of a core node devices notice nothing. When a device says that it is available soon after that, the new leader
+/// cannot know whether it is the first time, and tells it again who else is: so it is said before.
+#[test]
+fn conversations_come_true_whatever_leader_changes() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conversations");
+    let mut failed = Vec::new();
+    for (name, conversation) in conversation::read_all(directory.as_ref()) {
+        let faults = conversation
+            .said_when_available()
+            .flat_map(|left| (0..3).map(move |shard| (left, shard)));
+        let play = |(left, shard)| {
+            let world = World::stage(Topology::Apart, 1, &conversation);
+            let problem = conversation::play(&conversation, &mut Shaken { world, shard, left }).err()?;
+            Some(format!("{name}, shard {shard} at {left}: {problem}"))
+        };
+        failed.extend(faults.filter_map(play).take(1));
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
 }

@@ -42,6 +42,7 @@ mod puppet;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 pub use play::{How, Stage, play};
@@ -107,6 +108,19 @@ impl Conversation {
         }
         conversation.steps.push((text.lines().count(), Step::Quiet(None)));
         Ok(conversation)
+    }
+
+    /// Of the things that are said in it, by their number: those that come when everybody has said for the last time that they are
+    /// available.
+    pub fn said_when_available(&self) -> Range<usize> {
+        let said = self.steps.iter().filter_map(|(_, step)| match step {
+            Step::Say(_, said) => Some(said),
+            _ => None,
+        });
+        let available =
+            |said: &&Element| said.name() == "presence" && said.attr("to").is_none() && said.attr("type").is_none();
+        let said: Vec<&Element> = said.collect();
+        said.iter().rposition(available).map_or(0, |last| last + 1)..said.len()
     }
 
     fn step(&mut self, line: usize, text: &str) -> Result<(), String> {

@@ -7,6 +7,7 @@ use crate::jid::FullJid;
 use crate::sasl::ScramKeys;
 use crate::testkit::Seed;
 use crate::testkit::device::{self, Device, Wish};
+use crate::xep::csi::ClientState;
 use crate::xml::Element;
 
 /// What is to be done with a device's socket.
@@ -22,6 +23,7 @@ pub enum Action {
 pub struct Puppet {
     device: Device,
     seed: Seed,
+    is_inactive: bool,
 }
 
 impl Puppet {
@@ -30,6 +32,7 @@ impl Puppet {
         Self {
             device: Device::told(jid),
             seed: Seed::new(seed),
+            is_inactive: false,
         }
     }
 
@@ -41,6 +44,7 @@ impl Puppet {
     /// Begins on a new socket; these bytes are to be written.
     pub fn connect(&mut self, how: How) -> Vec<u8> {
         self.device.comes(how);
+        self.is_inactive = false;
         self.device.connect()
     }
 
@@ -64,8 +68,16 @@ impl Puppet {
         actions(self.device.receive(bytes, &mut self.seed))
     }
 
+    /// Whether it has said that nobody looks at it (XEP-0352): then it is not to be asked anything either.
+    pub fn is_inactive(&self) -> bool {
+        self.is_inactive
+    }
+
     /// It says this.
     pub fn say(&mut self, element: &Element) -> Vec<Action> {
+        if let Some(state) = ClientState::parse(element) {
+            self.is_inactive = state == ClientState::Inactive;
+        }
         let mut wishes = Vec::new();
         self.device.say(element, &mut wishes);
         actions(wishes)
