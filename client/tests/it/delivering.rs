@@ -84,11 +84,16 @@ async fn a_receipt_is_asked_for_and_tells_the_sender() {
 async fn without_receipt_the_servers_acknowledgement_decides() {
     let server = TestServer::start(None).await;
     let (client, _events, mut peer) = managed(&server, server.options()).await;
-    let soon = Duration::from_millis(700);
-    let acknowledged = client.deliver(note("a"), soon).await.expect("accepted");
+    let acknowledged = client
+        .deliver(note("a"), Duration::from_secs(2))
+        .await
+        .expect("accepted");
     assert_eq!(peer.stanza().await.attr("id"), Some("a"));
     peer.acknowledge(1).await;
-    let lost = client.deliver(note("b"), soon).await.expect("accepted");
+    let lost = client
+        .deliver(note("b"), Duration::from_millis(10))
+        .await
+        .expect("accepted");
     assert_eq!(outcome(acknowledged).await, Outcome::Stored);
     assert_eq!(outcome(lost).await, Outcome::Failed(Failure::Deadline));
 }

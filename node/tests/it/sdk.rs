@@ -146,7 +146,7 @@ async fn the_outcome_of_a_message_is_what_the_broker_did_with_it() {
         timeout(PATIENCE, delivery).await.unwrap()
     };
     assert!(matches!(deliver("friend", PATIENCE).await, Outcome::Delivered { .. }));
-    assert_eq!(deliver("away", Duration::from_secs(1)).await, Outcome::Stored);
+    assert_eq!(deliver("away", Duration::from_secs(5)).await, Outcome::Stored);
     match deliver("nobody", PATIENCE).await {
         Outcome::Failed(Failure::Refused(error)) => assert_eq!(error.condition, Condition::ServiceUnavailable),
         other => panic!("{other:?}"),
