@@ -304,7 +304,8 @@ pub struct Rate {
     pub enabled: bool,
     /// Connections that one address may open in a minute; the next is closed at once.
     pub connections_per_address_per_minute: u32,
-    /// Logins of one address that may fail in a minute. Beyond it the stream ends with `policy-violation`, and connections of
+    /// Logins of one address that may fail in a minute, not counting those that a connection has on the way to the account it logs
+    /// in to. Beyond it the stream ends with `policy-violation`, and connections of
     /// that address are closed at once until there is room again.
     pub failed_logins_per_address_per_minute: u32,
     /// Accounts that one address may make in an hour (XEP-0077); the next gets `resource-constraint`.

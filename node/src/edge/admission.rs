@@ -150,6 +150,13 @@ impl Stranger {
         self.admission.failed_logins.take(self.block, now)
     }
 
+    /// So many of its failures were on the way to an account that it has logged in to.
+    pub(super) fn is_forgiven(&self, failures: u8) {
+        for _ in 0..failures {
+            self.admission.failed_logins.give_back(self.block);
+        }
+    }
+
     /// Whether this stranger may have an account made. Otherwise a name for metrics of what is used up.
     pub(super) fn registers(&self, now: Duration) -> Result<(), &'static str> {
         let admission = &self.admission;
@@ -274,6 +281,8 @@ mod tests {
         let admission = Admission::new(limits);
         let (_place, stranger) = admission.admit(address("192.0.2.1"), NOW).unwrap();
         assert!(stranger.has_failed(NOW) && stranger.has_failed(NOW));
+        stranger.is_forgiven(1);
+        assert!(stranger.has_failed(NOW));
         assert!(!stranger.has_failed(NOW));
         let refused = admission.admit(address("192.0.2.1"), NOW).unwrap_err();
         assert_eq!(refused, Refusal::FailedLogins);

@@ -396,8 +396,16 @@ impl Task {
                 Output::Restart => self.framer.restart(),
                 Output::Password(job) => refused |= !self.edge.passwords.work_on(job, &self.port),
                 Output::Register(job) => refused |= !self.register(job, scratch.elapsed),
-                Output::Authentication(Ok(mechanism)) => metrics::authenticated(mechanism.name()),
-                Output::Authentication(Err(condition)) => {
+                Output::Authenticated {
+                    mechanism,
+                    failed_before,
+                } => {
+                    metrics::authenticated(mechanism.name());
+                    if let Some(negotiation) = &self.negotiation {
+                        negotiation.stranger.is_forgiven(failed_before);
+                    }
+                }
+                Output::NotAuthenticated(condition) => {
                     metrics::not_authenticated(condition.name());
                     let negotiation = self
                         .negotiation

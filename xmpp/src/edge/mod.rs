@@ -173,8 +173,15 @@ pub enum Output {
     Password(Box<PasswordJob>),
     /// As [`Self::Password`], for somebody who wants an account, if it may have one: otherwise call [`Connection::password_refused`].
     Register(Box<PasswordJob>),
-    /// Somebody has authenticated, or has not. To be counted.
-    Authentication(Result<Mechanism, Condition>),
+    /// Somebody has authenticated. To be counted.
+    Authenticated {
+        /// How.
+        mechanism: Mechanism,
+        /// Attempts of this connection that failed for the very same account: with another mechanism, or a slip of the finger.
+        failed_before: u8,
+    },
+    /// Somebody has not. To be counted.
+    NotAuthenticated(Condition),
     /// The negotiation took too long there. To be counted.
     TimedOut(NegotiationPhase),
     /// The stream is over. When all bytes are written, wait a moment for the device's end tag and close the socket.

@@ -6,7 +6,7 @@ use super::bound::Bound;
 use super::{Connection, EdgeLimits, Io, Output, State};
 use crate::jid::BareJid;
 use crate::link::{Binding, Conn, ResumeRefused, ShardId, ToEdge, ToShard};
-use crate::sasl::{Credentials, DeriveKeys, PasswordJob, ScramKeys};
+use crate::sasl::{Condition, Credentials, DeriveKeys, PasswordJob, ScramKeys};
 use crate::stanza::StanzaError;
 use crate::stream::{self, Established, NegotiationPhase, Responder, StreamError};
 use crate::xep::sm;
@@ -18,6 +18,10 @@ pub(super) struct Negotiating {
     asked: Option<Asked>,
     /// Keys are made for this account, which is not there yet.
     registering: Option<BareJid>,
+    /// Whose credentials have been asked for last.
+    claimed: Option<BareJid>,
+    /// For whom attempts have failed, as often as that may be on one stream.
+    failed: Vec<BareJid>,
     /// What is waited for, and since when.
     phase: NegotiationPhase,
     phase_since: Option<Duration>,
@@ -36,6 +40,8 @@ impl Negotiating {
             responder,
             asked: None,
             registering: None,
+            claimed: None,
+            failed: Vec::new(),
             phase: NegotiationPhase::Header,
             phase_since: None,
         }
@@ -179,13 +185,23 @@ impl Connection {
                 }
                 stream::Output::Authenticated { account, mechanism } => {
                     tracing::debug!(%account, %mechanism, "authenticated");
-                    io.out.push(Output::Authentication(Ok(mechanism)));
+                    let failed = std::mem::take(&mut negotiating.failed);
+                    let failed_before = failed.iter().filter(|claimed| **claimed == account).count();
+                    io.out.push(Output::Authenticated {
+                        mechanism,
+                        failed_before: u8::try_from(failed_before).unwrap_or(u8::MAX),
+                    });
                 }
                 stream::Output::NotAuthenticated(condition) => {
-                    io.out.push(Output::Authentication(Err(condition)));
+                    let claimed = negotiating.claimed.take();
+                    negotiating
+                        .failed
+                        .extend(claimed.filter(|_| condition == Condition::NotAuthorized));
+                    io.out.push(Output::NotAuthenticated(condition));
                 }
                 stream::Output::AskCredentials(request) => {
                     let account = request.account.clone();
+                    negotiating.claimed = Some(account.clone());
                     let ask = ToShard::Credentials {
                         conn: self.conn,
                         account: request.account,

@@ -43,8 +43,8 @@ pub struct Lone {
     pub passwords_full: bool,
     /// What an operator would have counted of the shard.
     pub counted: Vec<Event>,
-    /// Of authentications.
-    pub authentications: Vec<Result<Mechanism, Condition>>,
+    /// Of authentications: how, and after how many failures for the same account; or why not.
+    pub authentications: Vec<Result<(Mechanism, u8), Condition>>,
     /// Of negotiations that took too long.
     pub timed_out: Vec<NegotiationPhase>,
 }
@@ -365,7 +365,11 @@ impl Lone {
                 edge::Output::Close => stranger.open = false,
                 edge::Output::Password(job) | edge::Output::Register(job) => self.jobs.push_back((conn, job)),
                 edge::Output::TimedOut(phase) => self.timed_out.push(phase),
-                edge::Output::Authentication(result) => self.authentications.push(result),
+                edge::Output::Authenticated {
+                    mechanism,
+                    failed_before,
+                } => self.authentications.push(Ok((mechanism, failed_before))),
+                edge::Output::NotAuthenticated(condition) => self.authentications.push(Err(condition)),
                 edge::Output::Forget | edge::Output::StartTls => {}
             }
         }

@@ -565,7 +565,7 @@ impl World {
                     }
                 }
                 edge::Output::Forget => forget = true,
-                edge::Output::Authentication(_) | edge::Output::TimedOut(_) => {}
+                edge::Output::Authenticated { .. } | edge::Output::NotAuthenticated(_) | edge::Output::TimedOut(_) => {}
                 edge::Output::StartTls | edge::Output::Password(_) | edge::Output::Register(_) => {
                     panic!("nobody asks for this here")
                 }

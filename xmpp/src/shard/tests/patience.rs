@@ -91,7 +91,24 @@ fn authentications_are_counted_by_what_came_of_them() {
         broker.authentications,
         [
             Err(crate::sasl::Condition::NotAuthorized),
-            Ok(crate::sasl::Mechanism::Anonymous)
+            Ok((crate::sasl::Mechanism::Anonymous, 0))
         ]
     );
+}
+
+/// An account with keys for one hash function only fails with the others first: that is no guessing. What fails for somebody
+/// else is.
+#[test]
+fn failures_on_the_way_to_the_same_account_are_told_from_others() {
+    let mut broker = broker();
+    let password = crate::sasl::Password::new("r0m30").unwrap();
+    let keys = crate::sasl::ScramKeys::derive(crate::sasl::ScramHash::Sha1, &password, b"salt", 4096).unwrap();
+    let jid = crate::jid::BareJid::parse("juliet@example.org").unwrap();
+    broker.add(crate::shard::Account { jid, keys: vec![keys] });
+    let (conn, _) = broker.connect(OPEN);
+    for (user, password) in [("juliet", "one"), ("tybalt", "two"), ("juliet", "three")] {
+        broker.say(conn, &plain(user, password));
+    }
+    broker.say(conn, &plain("juliet", "r0m30"));
+    assert_eq!(broker.authentications[3], Ok((crate::sasl::Mechanism::Plain, 2)));
 }
