@@ -17,7 +17,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A loopback address that no other test has: ports can be the same everywhere then.
 pub(crate) fn own_address() -> Ipv4Addr {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // From 1, so that the last byte is never 0, which is not an address of its own below.
+    static NEXT: AtomicU32 = AtomicU32::new(1);
     let own = std::process::id()
         .wrapping_mul(64)
         .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
