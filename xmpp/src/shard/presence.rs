@@ -36,6 +36,12 @@ impl Shard {
                 let (id, account) = (session.id, session.full.bare());
                 let mut turn = Turn::of(&account);
                 turn.effects.push(Effect::Done(id, frame));
+                if repeat {
+                    // The attachment came without the presence that this ends, and the former leader may have told nobody.
+                    if let Some(session) = self.sessions.get_mut(place) {
+                        session.presence.get_or_insert_with(|| Arc::clone(stanza));
+                    }
+                }
                 self.becomes_unavailable(&mut turn, place, Some(stanza), io);
                 self.finish(turn, io);
             }
