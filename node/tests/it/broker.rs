@@ -141,11 +141,14 @@ impl Device {
             .unwrap()
     }
 
-    /// The next event, which is a message.
+    /// The next message; presence, the device's own among it (RFC 6121 §4.2.2), is passed over.
     pub(crate) async fn message(&mut self) -> Stanza {
-        match self.event().await {
-            Event::Message(message) => message,
-            other => panic!("{other:?}"),
+        loop {
+            match self.event().await {
+                Event::Message(message) => return message,
+                Event::Presence(_) => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 

@@ -232,10 +232,16 @@ async fn requests_between_devices_are_answered_by_the_device_or_by_its_absence()
     let juliet = broker.device("juliet").await;
     let romeo = broker.device("romeo").await;
     let ping = |to: FullJid| Request::get(Element::new("ping", "urn:xmpp:ping")).to(to);
+    let other = Device::connect(broker.options("juliet")).await;
     // The client answers pings itself.
-    assert!(romeo.client.request(ping(juliet.client.jid())).await.unwrap().is_none());
-    let nobody = romeo.client.request(ping(full("nowhere"))).await.unwrap_err();
+    assert!(other.client.request(ping(juliet.client.jid())).await.unwrap().is_none());
+    let nobody = other.client.request(ping(full("nowhere"))).await.unwrap_err();
     assert!(matches!(nobody, RequestError::Refused(_)), "{nobody}");
+    // Whoever may not see a device cannot tell whether it is there (RFC 6121 §8.5.3.2.3).
+    for to in [juliet.client.jid(), full("nowhere")] {
+        let hidden = romeo.client.request(ping(to)).await.unwrap_err();
+        assert!(matches!(hidden, RequestError::Refused(_)), "{hidden}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
