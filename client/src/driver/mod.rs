@@ -109,6 +109,7 @@ impl From<io::Error> for End {
 }
 
 /// What a turn of the loop waited for.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of the loop")]
 enum Happened<'a> {
     /// The application takes the waiting event, or does not listen any more.
     EventTaken(Option<mpsc::Permit<'a, Event>>),
