@@ -25,4 +25,5 @@ pub use heronry_storage::{
     Batch, Key, MemoryStore, NodeId, OpenError, RocksStore, Rows, RowsError, ShardId, ShardRows, Store, StoreError,
     Timestamp, Value, Write,
 };
+pub use metrics::METRICS;
 pub use options::Options;

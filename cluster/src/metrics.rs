@@ -2,36 +2,70 @@
 
 use std::time::Duration;
 
+use heronry_storage::Metric;
+
 use crate::ProposeError;
+
+/// The metrics of groups.
+pub const METRICS: &[Metric] = &[
+    Metric::histogram(
+        "shard_commit_seconds",
+        "Time from the proposal of an entry until it is fsynced by a quorum and applied",
+    ),
+    Metric::counter(
+        "raft_entries_committed_total",
+        "Log entries of this node that were committed and applied",
+    ),
+    Metric::counter(
+        "raft_batches_committed_total",
+        "Batches in those entries: each is what one stanza or request wrote",
+    ),
+    Metric::counter(
+        "raft_committed_bytes_total",
+        "Bytes of keys and values in those entries",
+    ),
+    Metric::counter("raft_proposals_failed_total", "Entries that were refused or lost").with(&[(
+        "reason",
+        "`not_leader`, `fenced`, `busy`, `too_large`, `storage`, `closed`",
+    )]),
+    Metric::counter("raft_leaderships_gained_total", "Times this node began to lead a shard"),
+    Metric::counter("raft_leaderships_lost_total", "Times this node ceased to lead a shard"),
+    Metric::gauge("raft_leaderships_held", "Shards that this node leads"),
+    Metric::counter("raft_logs_purged_total", "Times a shard's log was shortened"),
+    Metric::counter(
+        "storage_stalls_total",
+        "Times a write to the disk took longer than `limits.group.stall_after`",
+    ),
+];
 
 /// An entry of this node's was committed and applied.
 pub(crate) fn committed(batches: usize, bytes: usize, took: Duration) {
     metrics::histogram!("shard_commit_seconds").record(took.as_secs_f64());
-    metrics::counter!("shard_entries_committed_total").increment(1);
-    metrics::counter!("shard_batches_committed_total").increment(batches as u64);
-    metrics::counter!("shard_committed_bytes_total").increment(bytes as u64);
+    metrics::counter!("raft_entries_committed_total").increment(1);
+    metrics::counter!("raft_batches_committed_total").increment(batches as u64);
+    metrics::counter!("raft_committed_bytes_total").increment(bytes as u64);
 }
 
 /// A proposal was refused or lost.
 pub(crate) fn proposal_failed(error: &ProposeError) {
-    metrics::counter!("shard_proposals_failed_total", "reason" => error.name()).increment(1);
+    metrics::counter!("raft_proposals_failed_total", "reason" => error.name()).increment(1);
 }
 
 /// This node began to lead a shard.
 pub(crate) fn leadership_gained() {
-    metrics::counter!("shard_leaderships_gained_total").increment(1);
-    metrics::gauge!("shard_leaderships_held").increment(1.0);
+    metrics::counter!("raft_leaderships_gained_total").increment(1);
+    metrics::gauge!("raft_leaderships_held").increment(1.0);
 }
 
 /// This node ceased to lead a shard.
 pub(crate) fn leadership_lost() {
-    metrics::counter!("shard_leaderships_lost_total").increment(1);
-    metrics::gauge!("shard_leaderships_held").decrement(1.0);
+    metrics::counter!("raft_leaderships_lost_total").increment(1);
+    metrics::gauge!("raft_leaderships_held").decrement(1.0);
 }
 
 /// A group's log was shortened.
 pub(crate) fn log_purged() {
-    metrics::counter!("shard_logs_purged_total").increment(1);
+    metrics::counter!("raft_logs_purged_total").increment(1);
 }
 
 /// The store has stalled.

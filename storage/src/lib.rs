@@ -32,6 +32,7 @@ mod store;
 pub use error::{OpenError, StoreError};
 pub use heronry_xmpp::rows::{Batch, Key, Rows, RowsError, Timestamp, Value, Write};
 pub use memory::MemoryStore;
+pub use metrics::{METRICS, Metric, MetricKind};
 pub use options::Options;
 pub use rocks::RocksStore;
 pub use rows::ShardRows;

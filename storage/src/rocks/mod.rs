@@ -28,7 +28,9 @@ use self::{
 };
 use crate::{
     Batch, Chunks, Done, Health, LogState, NodeId, OpenError, Options, Record, ShardId, ShardRows, Store, StoreError,
-    Write, key, key::Kind, metrics,
+    Write, key,
+    key::Kind,
+    metrics::{self, FamilySizes, RocksSizes},
 };
 
 /// Column families, beside the default one that stays empty.
@@ -36,6 +38,11 @@ const LOG: &str = "log";
 const RAFT: &str = "raft";
 const ROWS: &str = "rows";
 const META: &str = "meta";
+
+/// What RocksDB knows of itself, by its names.
+const WRITE_STOPPED: &str = "rocksdb.is-write-stopped";
+const DELAYED_WRITE_RATE: &str = "rocksdb.actual-delayed-write-rate";
+const LEVEL0_FILES: &str = "rocksdb.num-files-at-level0";
 
 /// A [`Store`] in a directory.
 ///
@@ -91,6 +98,33 @@ impl RocksStore {
         };
         store.remove_doomed().map_err(failed)?;
         Ok(store)
+    }
+
+    /// Measures the store, for metrics: some reads of memory, and of file sizes that RocksDB knows.
+    pub fn measure(&self) {
+        let shared = &*self.shared;
+        metrics::queued(shared.pressure.queued_bytes.load(Ordering::Relaxed));
+        for family in [LOG, RAFT, ROWS, META] {
+            let number = |name| shared.family_number(family, name);
+            metrics::family(
+                family,
+                &FamilySizes {
+                    table_bytes: number("rocksdb.total-sst-files-size"),
+                    memtable_bytes: number("rocksdb.size-all-mem-tables"),
+                    level0_files: number(LEVEL0_FILES),
+                    pending_compaction_bytes: number("rocksdb.estimate-pending-compaction-bytes"),
+                    keys: number("rocksdb.estimate-num-keys"),
+                },
+            );
+        }
+        metrics::rocksdb(&RocksSizes {
+            // One cache serves all families.
+            block_cache_bytes: shared.family_number(ROWS, "rocksdb.block-cache-usage"),
+            compactions: shared.number("rocksdb.num-running-compactions"),
+            flushes: shared.number("rocksdb.num-running-flushes"),
+            write_stopped: shared.number(WRITE_STOPPED),
+            delayed_write_bytes: shared.number(DELAYED_WRITE_RATE),
+        });
     }
 
     /// Hands something to the log writer.
@@ -378,22 +412,25 @@ impl Shared {
         Ok(())
     }
 
+    /// A number that RocksDB knows of itself; 0 when it does not.
+    fn number(&self, name: &str) -> u64 {
+        let number = self.db.rocks.property_int_value(name);
+        number.ok().flatten().unwrap_or_default()
+    }
+
+    /// A number that RocksDB knows of a column family; 0 when it does not.
+    fn family_number(&self, family: &str, name: &str) -> u64 {
+        let number = self.db.rocks.property_int_value_cf(&self.family(family), name);
+        number.ok().flatten().unwrap_or_default()
+    }
+
     /// RocksDB delays or stops writes, or is about to.
     fn would_delay(&self) -> bool {
-        let rocks = &self.db.rocks;
-        let number = |name| rocks.property_int_value(name).ok().flatten().unwrap_or_default();
-        let of = |family, name| {
-            rocks
-                .property_int_value_cf(&self.family(family), name)
-                .ok()
-                .flatten()
-                .unwrap_or_default()
-        };
-        number("rocksdb.is-write-stopped") > 0
-            || number("rocksdb.actual-delayed-write-rate") > 0
+        self.number(WRITE_STOPPED) > 0
+            || self.number(DELAYED_WRITE_RATE) > 0
             || [LOG, ROWS].into_iter().any(|family| {
-                of(family, "rocksdb.num-files-at-level0") >= open::LEVEL0_FILES_PRESSED
-                    || of(family, "rocksdb.num-immutable-mem-table") >= open::MEMTABLES_PRESSED
+                self.family_number(family, LEVEL0_FILES) >= open::LEVEL0_FILES_PRESSED
+                    || self.family_number(family, "rocksdb.num-immutable-mem-table") >= open::MEMTABLES_PRESSED
             })
     }
 }

@@ -131,11 +131,13 @@ impl Commit {
 /// Makes everything durable that has been written.
 fn sync(shared: &Shared, mark: &SyncMark) -> Result<(), StoreError> {
     let sequence = shared.db.rocks.latest_sequence_number();
+    let began = Instant::now();
     shared
         .db
         .rocks
         .flush_wal(true)
         .map_err(|failure| shared.fail(error(failure)))?;
+    metrics::synced(began.elapsed());
     mark.store(sequence).map_err(|failure| shared.fail(io_error(&failure)))
 }
 
