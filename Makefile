@@ -40,6 +40,7 @@ check:
 test-rust:
 	@tools/venv.sh >/dev/null
 	@tools/npm.sh >/dev/null
+	@tools/prometheus.sh
 ifneq ($(NEXTEST),)
 	@$(CARGO) nextest run --workspace
 	@$(CARGO) test --workspace --doc --quiet

@@ -1,6 +1,7 @@
 //! A cluster node, put together: store, groups, shards, edge. The only file that knows everyone.
 
 mod broker;
+mod metrics;
 mod start;
 mod threads;
 
@@ -13,12 +14,14 @@ use std::{
 use heronry_cluster::{Group, Groups, Leadership, RocksStore, Store};
 
 pub use self::broker::LocalBroker;
+pub(crate) use self::metrics::METRICS;
 use self::threads::Threads;
 use crate::{
     StartError,
     config::Config,
     edge::{Edge, Listeners},
     shard::Shards,
+    telemetry::Export,
     tls::Tls,
 };
 
@@ -44,6 +47,7 @@ struct Running {
     edge: Arc<Edge>,
     shards: Shards,
     groups: Groups,
+    export: Export,
     _edge_threads: Threads,
     _shard_threads: Threads,
 }
@@ -115,6 +119,7 @@ impl Running {
         if let Err(error) = self.groups.shutdown().await {
             tracing::error!(%error, "the store did not take what it was given last");
         }
+        self.export.stop().await;
     }
 }
 

@@ -31,6 +31,7 @@ use crate::{
 
 mod watch;
 
+pub(crate) use watch::METRICS;
 pub use watch::{Looked, Tls};
 
 /// A certificate that is good for less time than that is worth a warning.

@@ -1,14 +1,21 @@
 //! What the admin port asks of the broker.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
-use heronry_proto::admin::{ShardStatus, Totals};
-use heronry_xmpp::{jid::BareJid, sasl::ScramKeys};
+use heronry_proto::admin::{Resources, ShardStatus, Totals};
+use heronry_xmpp::{
+    jid::BareJid,
+    sasl::ScramKeys,
+    shard::{Account, Existing, Imported, Listed},
+};
 
 /// The broker as the admin port sees it. Answers that say "done" are durable.
 pub trait Broker: Send + Sync + 'static {
-    /// Whether clients can log in now: every shard that this node should lead is led.
-    fn is_ready(&self) -> bool;
+    /// Why clients cannot log in now, a sentence each; empty: they can.
+    fn not_ready(&self) -> Vec<String>;
+
+    /// Measures what is not counted as it happens, for metrics. May read files.
+    fn measure(&self);
 
     /// The node at a glance. Never waits for a quorum.
     fn status(&self) -> impl Future<Output = BrokerStatus> + Send;
@@ -16,19 +23,32 @@ pub trait Broker: Send + Sync + 'static {
     /// Creates an account that logs in with these keys, at most one for each hash.
     fn user_add(&self, account: BareJid, keys: Vec<ScramKeys>) -> impl Future<Output = Result<(), BrokerError>> + Send;
 
-    /// Up to `count` accounts, of one domain or of all; `after` is the cursor of the page before. Not a snapshot: accounts made
-    /// or deleted meanwhile may be missed or listed.
+    /// Up to `count` accounts that the filter admits; `after` is the cursor of the page before. A page may be empty and have a
+    /// next one: none takes long. Not a snapshot: accounts made or deleted meanwhile may be missed or listed.
     fn user_list(
         &self,
-        domain: Option<String>,
+        filter: UserFilter,
         after: Option<Cursor>,
         count: usize,
     ) -> impl Future<Output = Result<UserPage, BrokerError>> + Send;
 
+    /// In which of several lanes an import of this account goes: accounts of one lane are committed together. Lanes are numbered
+    /// from 0, and there are not many.
+    fn import_lane(&self, account: &BareJid) -> usize;
+
+    /// Creates accounts of one lane, all or none of those that are to be written; says of each what became of it. May be repeated
+    /// when it was [`BrokerError::Unavailable`].
+    fn user_import(
+        &self,
+        lane: usize,
+        accounts: Arc<[Account]>,
+        existing: Existing,
+    ) -> impl Future<Output = Result<Vec<Imported>, BrokerError>> + Send;
+
     /// Removes an account with everything that is its own, and ends its sessions.
     fn user_delete(&self, account: BareJid) -> impl Future<Output = Result<(), BrokerError>> + Send;
 
-    /// Replaces the keys of an account. Its sessions go on.
+    /// Replaces the keys of an account, and ends its sessions.
     fn user_passwd(
         &self,
         account: BareJid,
@@ -40,11 +60,27 @@ pub trait Broker: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(pub bytes::Bytes);
 
-/// A part of the list of accounts.
+/// Which accounts are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserFilter {
+    /// Only those of this domain; empty: of all.
+    pub domain: String,
+    /// Only those whose address begins so.
+    pub prefix: String,
+}
+
+impl UserFilter {
+    /// Whether an account is meant.
+    pub fn admits(&self, account: &BareJid) -> bool {
+        (self.domain.is_empty() || account.domain() == self.domain) && account.as_str().starts_with(&self.prefix)
+    }
+}
+
+/// A part of the list of accounts.
+#[derive(Clone, Debug, Default)]
 pub struct UserPage {
     /// In the broker's order.
-    pub accounts: Vec<BareJid>,
+    pub accounts: Vec<Listed>,
     /// Where the next page starts; `None` when this was the last.
     pub next: Option<Cursor>,
 }
@@ -58,6 +94,8 @@ pub struct BrokerStatus {
     pub shards: Vec<ShardStatus>,
     /// Sums over the node.
     pub totals: Totals,
+    /// What it uses.
+    pub resources: Resources,
     /// What is wrong, a sentence each; empty when all is well.
     pub problems: Vec<String>,
 }

@@ -17,6 +17,17 @@ pub(super) enum Refusal {
     ForeignOrigin,
 }
 
+impl Refusal {
+    /// A name for metrics.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::NoHost => "no_host",
+            Self::ForeignHost => "foreign_host",
+            Self::ForeignOrigin => "foreign_origin",
+        }
+    }
+}
+
 /// Checks `Host` (or HTTP/2's `:authority`) and `Origin`. `hosts` are names allowed besides `localhost` and IP addresses.
 pub(super) fn check(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<(), Refusal> {
     let authority = match uri.authority() {

@@ -12,17 +12,17 @@ use axum::{
     routing::get,
 };
 use heronry_proto::admin::admin_server::AdminServer;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tonic::{Status, service::Routes};
 
-use super::{Broker, Token, guard, service::AdminService};
+use super::{Broker, Token, guard, metrics, service::AdminService};
+use crate::telemetry::metrics::Recorded;
 
 /// What the routes share.
 pub(super) struct Shared<B> {
     pub(super) service: AdminService<B>,
     pub(super) token: Token,
     pub(super) hosts: Vec<String>,
-    pub(super) metrics: PrometheusHandle,
+    pub(super) metrics: Recorded,
 }
 
 pub(super) fn router<B: Broker>(shared: Arc<Shared<B>>) -> Router {
@@ -38,30 +38,41 @@ pub(super) fn router<B: Broker>(shared: Arc<Shared<B>>) -> Router {
         .layer(middleware::from_fn_with_state(shared, refuse_strangers::<B>))
 }
 
+/// Whether clients can log in; if not, why not, a line each.
 async fn readyz<B: Broker>(State(shared): State<Arc<Shared<B>>>) -> Response {
-    if shared.service.broker().is_ready() {
+    let reasons = shared.service.broker().not_ready();
+    if reasons.is_empty() {
         return "ready\n".into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    let text = format!("not ready\n{}\n", reasons.join("\n"));
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 async fn render_metrics<B: Broker>(State(shared): State<Arc<Shared<B>>>) -> Response {
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        shared.metrics.render(),
-    )
-        .into_response()
+    // It reads files of the operating system's.
+    let rendered = tokio::task::spawn_blocking(move || {
+        shared.service.broker().measure();
+        shared.metrics.render()
+    });
+    match rendered.await {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 async fn refuse_strangers<B: Broker>(State(shared): State<Arc<Shared<B>>>, request: Request, next: Next) -> Response {
-    let (status, sentence) = match guard::check(request.uri(), request.headers(), &shared.hosts) {
+    let refusal = match guard::check(request.uri(), request.headers(), &shared.hosts) {
         Ok(()) => return next.run(request).await,
-        Err(guard::Refusal::NoHost) => (StatusCode::BAD_REQUEST, "a Host header is needed\n"),
-        Err(guard::Refusal::ForeignHost) => (
+        Err(refusal) => refusal,
+    };
+    metrics::refused(refusal.name());
+    let (status, sentence) = match refusal {
+        guard::Refusal::NoHost => (StatusCode::BAD_REQUEST, "a Host header is needed\n"),
+        guard::Refusal::ForeignHost => (
             StatusCode::MISDIRECTED_REQUEST,
             "this port is not that host: use its IP address, or add the name to admin.hosts\n",
         ),
-        Err(guard::Refusal::ForeignOrigin) => (StatusCode::FORBIDDEN, "requests from other sites' pages are refused\n"),
+        guard::Refusal::ForeignOrigin => (StatusCode::FORBIDDEN, "requests from other sites' pages are refused\n"),
     };
     (status, sentence).into_response()
 }
@@ -71,5 +82,6 @@ async fn require_token<B: Broker>(State(shared): State<Arc<Shared<B>>>, request:
     if shown.is_some_and(|shown| shared.token.is_shown_by(shown.as_bytes())) {
         return next.run(request).await;
     }
+    metrics::refused("token");
     Status::unauthenticated("the Admin service wants the token of the data directory").into_http()
 }

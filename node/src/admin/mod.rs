@@ -6,12 +6,15 @@
 mod broker;
 mod guard;
 mod http;
+mod import;
+mod metrics;
 mod server;
 mod service;
 pub mod token;
 
+pub(crate) use self::metrics::METRICS;
 pub use self::{
-    broker::{Broker, BrokerError, BrokerStatus, Cursor, UserPage},
+    broker::{Broker, BrokerError, BrokerStatus, Cursor, UserFilter, UserPage},
     server::{Admin, AdminOptions},
     token::Token,
 };

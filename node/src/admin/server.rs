@@ -7,7 +7,6 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
@@ -15,7 +14,7 @@ use tokio::{
 };
 
 use super::{Broker, Token, http, service::AdminService};
-use crate::{StartError, config::Config};
+use crate::{StartError, config::Config, telemetry::metrics::Recorded};
 
 /// How long a client may take to send the head of a request, or to answer a ping of HTTP/2.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,7 +27,7 @@ pub struct AdminOptions {
     /// The secret of the Admin service.
     pub token: Token,
     /// What `/metrics` shows.
-    pub metrics: PrometheusHandle,
+    pub metrics: Recorded,
 }
 
 /// The admin port, open until [`stop`](Self::stop).

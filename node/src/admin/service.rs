@@ -4,29 +4,31 @@ use std::{pin::Pin, sync::Arc, time::Instant};
 
 use futures::{Stream, TryStreamExt as _, stream};
 use heronry_proto::admin::{
-    Health, ScramHash as WireHash, ScramKeySet, StatusReply, StatusRequest, UserAddReply, UserAddRequest,
-    UserDeleteReply, UserDeleteRequest, UserImportRefusal, UserImportReply, UserImportRequest, UserListReply,
-    UserListRequest, UserPasswdReply, UserPasswdRequest, admin_server, user_add_request, user_import_request,
-    user_passwd_request,
+    ExportedUser, Health, ListedUser, ScramHash as WireHash, ScramKeySet, ScramKeys as WireKeys, StatusReply,
+    StatusRequest, UserAddReply, UserAddRequest, UserCountReply, UserDeleteReply, UserDeleteRequest, UserExportReply,
+    UserImportReply, UserImportRequest, UserListReply, UserListRequest, UserPasswdReply, UserPasswdRequest,
+    admin_server, user_add_request, user_passwd_request,
 };
 use heronry_xmpp::{
     jid::BareJid,
     sasl::{Password, ScramHash, ScramKeys},
+    shard::Listed,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::{Broker, BrokerError};
+use super::{
+    Broker, BrokerError, Cursor, UserFilter,
+    import::{Import, ImportLimits},
+};
 use crate::config::{Config, Role};
 
 /// Accounts asked of the broker at a time.
 const PAGE: usize = 256;
 
-/// Accounts of an import that wait for the broker at a time.
-const IMPORTS_IN_FLIGHT: usize = 32;
-
-/// Refused accounts that an import names.
-const REFUSALS_MAX: usize = 100;
+/// Replies of an import that wait for its caller.
+const REPLIES_WAITING: usize = 16;
 
 /// The service; clones share everything.
 pub(super) struct AdminService<B>(Arc<Inner<B>>);
@@ -39,10 +41,13 @@ struct Inner<B> {
     started: Instant,
     /// Deriving keys costs a core some 20 ms: two at a time, the rest wait.
     derivations: Semaphore,
+    import_limits: ImportLimits,
+    /// One import at a time; the next waits.
+    imports: Semaphore,
 }
 
 /// What a request says an account logs in with.
-enum Credentials {
+pub(super) enum Credentials {
     Password(String),
     Keys(ScramKeySet),
 }
@@ -62,6 +67,11 @@ impl<B: Broker> AdminService<B> {
             hashes: config.auth.scram_hashes(),
             started: Instant::now(),
             derivations: Semaphore::new(2),
+            import_limits: ImportLimits {
+                batch_bytes: config.limits.import_batch_bytes,
+                batches_max: usize::from(config.limits.import_batches_max),
+            },
+            imports: Semaphore::new(1),
         }))
     }
 
@@ -70,7 +80,7 @@ impl<B: Broker> AdminService<B> {
     }
 
     /// The bare JID of an account in one of our domains.
-    fn account(&self, text: &str) -> Result<BareJid, Status> {
+    pub(super) fn account(&self, text: &str) -> Result<BareJid, Status> {
         let account = BareJid::parse(text)
             .map_err(|error| Status::invalid_argument(format!("{text:?} is not the address of an account: {error}")))?;
         if account.local().is_none() {
@@ -96,9 +106,18 @@ impl<B: Broker> AdminService<B> {
         }
     }
 
+    /// As [`Self::keys`], on a thread that may be busy for as long as deriving takes.
+    pub(super) fn keys_now(&self, credentials: Option<Credentials>) -> Result<Vec<ScramKeys>, Status> {
+        match credentials {
+            Some(Credentials::Password(password)) => derive(&self.0.hashes, &prepared(&password)?),
+            Some(Credentials::Keys(set)) => given_keys(set),
+            None => Err(Status::invalid_argument("a password or keys are needed")),
+        }
+    }
+
     /// Keys for every enabled SCRAM hash.
     async fn derive(&self, password: &str) -> Result<Vec<ScramKeys>, Status> {
-        let password = Password::new(password).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let password = prepared(password)?;
         let _permit = self
             .0
             .derivations
@@ -106,38 +125,87 @@ impl<B: Broker> AdminService<B> {
             .await
             .map_err(|_| Status::unavailable("the broker is stopping"))?;
         let hashes = self.0.hashes.clone();
-        let derived = tokio::task::spawn_blocking(move || {
-            let mut failure = None;
-            let mut random = |bytes: &mut [u8]| failure = getrandom::fill(bytes).err().or_else(|| failure.take());
-            let keys = hashes
-                .into_iter()
-                .map(|hash| ScramKeys::generate(hash, &password, &mut random))
-                .collect();
-            failure.map_or(Ok(keys), Err)
-        });
-        match derived.await {
-            Ok(Ok(keys)) => Ok(keys),
-            Ok(Err(error)) => Err(Status::internal(format!("the system gives no random bytes: {error}"))),
-            Err(error) => Err(Status::internal(format!("keys were not derived: {error}"))),
-        }
+        let derived = tokio::task::spawn_blocking(move || derive(&hashes, &password)).await;
+        derived.unwrap_or_else(|error| Err(Status::internal(format!("keys were not derived: {error}"))))
     }
 
-    /// Creates the account or replaces its keys; says whether it was created.
-    async fn import(&self, request: UserImportRequest) -> Result<bool, Status> {
-        let account = self.account(&request.jid)?;
-        let credentials = request.credentials.map(|credentials| match credentials {
-            user_import_request::Credentials::Password(password) => Credentials::Password(password),
-            user_import_request::Credentials::Keys(keys) => Credentials::Keys(keys),
-        });
-        let keys = self.keys(credentials).await?;
-        let broker = self.broker();
-        match broker.user_add(account.clone(), keys.clone()).await {
-            Ok(()) => Ok(true),
-            Err(BrokerError::AlreadyExists(_)) => {
-                broker.user_passwd(account, keys).await.map(|()| false).map_err(status)
+    /// Waits until no other import is under way.
+    pub(super) async fn import_turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.0.imports.acquire().await.ok()
+    }
+
+    /// Accounts, a page at a time; a page is asked for when the one before has been sent.
+    fn pages<T: Send + 'static>(
+        &self,
+        request: UserListRequest,
+        reply: impl Fn(Vec<Listed>) -> T + Copy + Send + 'static,
+    ) -> Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>> {
+        let broker = Arc::clone(&self.0.broker);
+        let filter = filter(request);
+        Box::pin(stream::try_unfold(Some(None::<Cursor>), move |position| {
+            let (broker, filter) = (Arc::clone(&broker), filter.clone());
+            async move {
+                let Some(after) = position else {
+                    return Ok::<_, Status>(None);
+                };
+                let page = broker.user_list(filter, after, PAGE).await.map_err(status)?;
+                Ok(Some((reply(page.accounts), page.next.map(Some))))
             }
-            Err(error) => Err(status(error)),
-        }
+        }))
+    }
+}
+
+fn filter(request: UserListRequest) -> UserFilter {
+    let UserListRequest { domain, prefix } = request;
+    UserFilter { domain, prefix }
+}
+
+fn listed(account: Listed) -> ListedUser {
+    ListedUser {
+        jid: account.jid.as_str().to_owned(),
+        created: account.created.0,
+        hashes: account.keys.iter().map(|keys| wire_hash(keys.hash()).into()).collect(),
+    }
+}
+
+fn exported(account: &Listed) -> ExportedUser {
+    let keys = account.keys.iter().map(|keys| WireKeys {
+        hash: wire_hash(keys.hash()).into(),
+        iterations: keys.iterations(),
+        salt: keys.salt().to_vec().into(),
+        stored_key: keys.stored_key().to_vec().into(),
+        server_key: keys.server_key().to_vec().into(),
+    });
+    ExportedUser {
+        jid: account.jid.as_str().to_owned(),
+        keys: Some(ScramKeySet { keys: keys.collect() }),
+    }
+}
+
+fn wire_hash(hash: ScramHash) -> WireHash {
+    match hash {
+        ScramHash::Sha1 => WireHash::Sha1,
+        ScramHash::Sha256 => WireHash::Sha256,
+        ScramHash::Sha512 => WireHash::Sha512,
+    }
+}
+
+fn prepared(password: &str) -> Result<Password, Status> {
+    Password::new(password).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+/// Keys for each of these hashes.
+fn derive(hashes: &[ScramHash], password: &Password) -> Result<Vec<ScramKeys>, Status> {
+    let mut failure = None;
+    let mut random = |bytes: &mut [u8]| failure = getrandom::fill(bytes).err().or_else(|| failure.take());
+    let keys = hashes
+        .iter()
+        .map(|hash| ScramKeys::generate(*hash, password, &mut random))
+        .collect();
+    match failure {
+        None => Ok(keys),
+        Some(error) => Err(Status::internal(format!("the system gives no random bytes: {error}"))),
     }
 }
 
@@ -197,6 +265,7 @@ impl<B: Broker> admin_server::Admin for AdminService<B> {
             problems: status.problems,
             shards: status.shards,
             totals: Some(status.totals),
+            resources: Some(status.resources),
         }))
     }
 
@@ -215,25 +284,25 @@ impl<B: Broker> admin_server::Admin for AdminService<B> {
     type UserListStream = Pin<Box<dyn Stream<Item = Result<UserListReply, Status>> + Send>>;
 
     async fn user_list(&self, request: Request<UserListRequest>) -> Result<Response<Self::UserListStream>, Status> {
-        let domain = Some(request.into_inner().domain).filter(|domain| !domain.is_empty());
-        let broker = Arc::clone(&self.0.broker);
-        // A page is asked for when the one before has been sent.
-        let pages = stream::try_unfold(Some(None), move |position| {
-            let (broker, domain) = (Arc::clone(&broker), domain.clone());
-            async move {
-                let Some(after) = position else {
-                    return Ok::<_, Status>(None);
-                };
-                let page = broker.user_list(domain, after, PAGE).await.map_err(status)?;
-                let accounts = page.accounts.into_iter().map(|jid| {
-                    Ok(UserListReply {
-                        jid: jid.as_str().to_owned(),
-                    })
-                });
-                Ok(Some((stream::iter(accounts), page.next.map(Some))))
-            }
-        });
-        Ok(Response::new(Box::pin(pages.try_flatten())))
+        let reply = |accounts: Vec<Listed>| UserListReply {
+            users: accounts.into_iter().map(listed).collect(),
+        };
+        Ok(Response::new(self.pages(request.into_inner(), reply)))
+    }
+
+    async fn user_count(&self, request: Request<UserListRequest>) -> Result<Response<UserCountReply>, Status> {
+        let pages = self.pages(request.into_inner(), |accounts| accounts.len() as u64);
+        let users = pages.try_fold(0, async |sum, page| Ok(sum + page)).await?;
+        Ok(Response::new(UserCountReply { users }))
+    }
+
+    type UserExportStream = Pin<Box<dyn Stream<Item = Result<UserExportReply, Status>> + Send>>;
+
+    async fn user_export(&self, request: Request<UserListRequest>) -> Result<Response<Self::UserExportStream>, Status> {
+        let reply = |accounts: Vec<Listed>| UserExportReply {
+            users: accounts.iter().map(exported).collect(),
+        };
+        Ok(Response::new(self.pages(request.into_inner(), reply)))
     }
 
     async fn user_delete(&self, request: Request<UserDeleteRequest>) -> Result<Response<UserDeleteReply>, Status> {
@@ -254,31 +323,15 @@ impl<B: Broker> admin_server::Admin for AdminService<B> {
         Ok(Response::new(UserPasswdReply {}))
     }
 
+    type UserImportStream = ReceiverStream<Result<UserImportReply, Status>>;
+
     async fn user_import(
         &self,
         request: Request<Streaming<UserImportRequest>>,
-    ) -> Result<Response<UserImportReply>, Status> {
-        let mut reply = UserImportReply::default();
-        let results = request.into_inner().map_ok(|request| async {
-            let jid = request.jid.clone();
-            Ok((jid, self.import(request).await))
-        });
-        let mut results = results.try_buffered(IMPORTS_IN_FLIGHT);
-        while let Some((jid, result)) = results.try_next().await? {
-            match result {
-                Ok(true) => reply.created += 1,
-                Ok(false) => reply.replaced += 1,
-                Err(refusal) => {
-                    reply.refused += 1;
-                    if reply.refusals.len() < REFUSALS_MAX {
-                        reply.refusals.push(UserImportRefusal {
-                            jid,
-                            reason: refusal.message().to_owned(),
-                        });
-                    }
-                }
-            }
-        }
-        Ok(Response::new(reply))
+    ) -> Result<Response<Self::UserImportStream>, Status> {
+        let (replies, answers) = mpsc::channel(REPLIES_WAITING);
+        let import = Import::new(self.clone(), self.0.import_limits, replies);
+        tokio::spawn(import.run(request.into_inner()));
+        Ok(Response::new(ReceiverStream::new(answers)))
     }
 }

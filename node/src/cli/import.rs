@@ -1,261 +1,247 @@
-//! `heronry user import FILE`: accounts from CSV with a header, `jid,password` or
-//! `jid,mechanism,iterations,salt,stored_key,server_key` (the last three in base64).
+//! `heronry user import FILE`: accounts from CSV ([`super::accounts`]) to the broker, some hundred at a time.
 //!
-//! An account with keys for several mechanisms has several lines, one after the other. The whole file is read and checked before
-//! anything is sent.
+//! The file is read once, while it is sent; what waits between the two is bounded. Whatever is not imported is named: a line that
+//! cannot be used by its number, an account that the broker refuses by the number of its first line.
 
-use std::{collections::HashSet, fs::File, path::Path};
-
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use csv::StringRecord;
-use heronry_proto::admin::{
-    ScramHash, ScramKeySet, ScramKeys, UserImportReply, UserImportRequest, user_import_request::Credentials,
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
-use serde::Deserialize;
+
+use clap::{Args, ValueEnum};
+use heronry_proto::admin::{ExistingUsers, ImportedUser, UserImportReply, UserImportRequest};
+use heronry_xmpp::jid::BareJid;
+use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Failure, client, failure, say};
+use super::{
+    Failure,
+    accounts::{Accounts, BadLine},
+    client, failure, progress, say,
+};
 use crate::config::Config;
 
-/// Accounts that wait to be sent.
-const WAITING_MAX: usize = 64;
+/// Requests that wait to be sent.
+const WAITING_MAX: usize = 8;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PasswordLine {
-    jid: String,
-    password: String,
+/// Accounts in one request.
+const KEYS_AT_ONCE: usize = 512;
+
+/// Accounts with passwords in one request: each keeps a processor of the broker busy for some 20 ms.
+const PASSWORDS_AT_ONCE: usize = 8;
+
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    /// CSV with a header: jid,password or jid,mechanism,iterations,salt,stored_key,server_key (base64); - is standard input
+    file: PathBuf,
+    /// What happens to accounts that exist: they get the new credentials and their sessions end, or they stay as they are, or that
+    /// is a refusal. One that has exactly these keys already is kept in any case
+    #[arg(long, value_enum, default_value_t)]
+    existing: ExistingArg,
+    /// Only read the file and name the lines that cannot be used; no broker is needed
+    #[arg(long)]
+    check: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeysLine {
-    jid: String,
-    mechanism: String,
-    iterations: u32,
-    salt: String,
-    stored_key: String,
-    server_key: String,
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum ExistingArg {
+    #[default]
+    Replace,
+    Keep,
+    Refuse,
 }
 
-pub(super) fn run(file: &Path, config: &Config) -> Result<(), Failure> {
-    let unusable = |problem: String| {
-        Failure::new(
-            failure::USAGE,
-            format!("{} cannot be imported: {problem}", file.display()),
-        )
+/// What became of the accounts.
+#[derive(Default)]
+struct Sums {
+    created: u64,
+    replaced: u64,
+    kept: u64,
+    refused: u64,
+}
+
+pub(super) fn run(args: &ImportArgs, config: &Config) -> Result<(), Failure> {
+    let name = if args.file == Path::new("-") {
+        "standard input".to_owned()
+    } else {
+        args.file.display().to_string()
     };
-    let open = || File::open(file).map_err(|error| unusable(error.to_string()));
-    for account in accounts(open()?) {
-        account.map_err(unusable)?;
+    let unusable = |problem: String| Failure::new(failure::USAGE, format!("{name} cannot be imported: {problem}"));
+    let (file, bytes) = open(&args.file).map_err(|error| unusable(error.to_string()))?;
+    let accounts = Accounts::new(file).map_err(unusable)?;
+    let bar = progress::bar(bytes);
+    if args.check {
+        return check(accounts, &bar, &name).map_err(unusable)?;
     }
-    let reader = open()?;
-    let (send, requests) = mpsc::channel(WAITING_MAX);
-    // It has been read before; a line that cannot be read now means that somebody changes it under our hands.
-    let sender = std::thread::spawn(move || -> Result<(), String> {
-        for account in accounts(reader) {
-            // The broker has given up; it says why itself.
-            if send.blocking_send(account?).is_err() {
-                break;
-            }
-        }
-        Ok(())
-    });
-    let reply = client::ask_for_long(config, async |admin| {
-        Ok(admin.user_import(ReceiverStream::new(requests)).await?.into_inner())
-    })?;
-    sender
-        .join()
-        .unwrap_or_else(|_| Err("it could not be read".to_owned()))
-        .map_err(unusable)?;
-    report(&reply)
-}
 
-fn report(reply: &UserImportReply) -> Result<(), Failure> {
-    say(format_args!(
-        "{} created, {} replaced, {} refused",
-        reply.created, reply.replaced, reply.refused
-    ));
-    for refusal in &reply.refusals {
-        say(format_args!("{}: {}", refusal.jid, refusal.reason));
-    }
-    if reply.refused == 0 {
+    let began = Instant::now();
+    let (send, requests) = mpsc::channel(WAITING_MAX);
+    let (bar_of_reader, existing) = (bar.clone(), args.existing);
+    let reader = std::thread::spawn(move || read(accounts, existing, &send, &bar_of_reader));
+    let asked = client::ask_for_long(config, async |admin| {
+        let mut replies = admin.user_import(ReceiverStream::new(requests)).await?.into_inner();
+        let mut sums = Sums::default();
+        while let Some(reply) = replies.message().await? {
+            sums.add(reply, &bar);
+        }
+        Ok(sums)
+    });
+    bar.finish_and_clear();
+    let read = reader
+        .join()
+        .unwrap_or_else(|_| (0, Err("it could not be read".to_owned())));
+    let mut sums = asked?;
+    sums.refused += read.0;
+    sums.report(began.elapsed());
+    read.1.map_err(unusable)?;
+    if sums.refused == 0 {
         return Ok(());
     }
-    Err(Failure::new(
-        failure::REFUSED,
-        format!("{} accounts were refused; the others are there", reply.refused),
-    ))
+    let sentence = format!("{} accounts or lines were refused; the others are there", sums.refused);
+    Err(Failure::new(failure::REFUSED, sentence))
 }
 
-/// The accounts of a file, in its order.
-fn accounts(file: impl std::io::Read) -> impl Iterator<Item = Result<UserImportRequest, String>> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(file);
-    let header = reader.headers().cloned();
-    let mut lines = reader.into_records();
-    let mut seen = HashSet::new();
-    let mut next: Option<UserImportRequest> = None;
-    let mut over = false;
-    let mut step = move || -> Result<Option<UserImportRequest>, String> {
-        let header = header.as_ref().map_err(ToString::to_string)?;
-        for line in lines.by_ref() {
-            let line = line.map_err(|error| error.to_string())?;
-            let at = |problem: String| format!("line {}: {problem}", line.position().map_or(0, csv::Position::line));
-            let account = account(header, &line).map_err(at)?;
-            match &mut next {
-                Some(waiting) if waiting.jid == account.jid => join(waiting, account).map_err(at)?,
-                _ if !seen.insert(account.jid.clone()) => {
-                    return Err(at(format!(
-                        "{} is in the file before; all lines of an account must be together",
-                        account.jid
-                    )));
-                }
-                waiting => {
-                    if let Some(complete) = waiting.replace(account) {
-                        return Ok(Some(complete));
-                    }
-                }
+/// The file and, where that is known, how long it is.
+fn open(file: &Path) -> io::Result<(Box<dyn Read + Send>, Option<u64>)> {
+    if file == Path::new("-") {
+        return Ok((Box::new(io::stdin()), None));
+    }
+    let file = File::open(file)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let bytes = metadata.is_file().then_some(metadata.len());
+    Ok((Box::new(file), bytes))
+}
+
+/// Sends what is in the file; says how many lines were no use, and why it could not be read to its end.
+fn read(
+    mut accounts: Accounts<impl Read>,
+    existing: ExistingArg,
+    send: &mpsc::Sender<UserImportRequest>,
+    bar: &ProgressBar,
+) -> (u64, Result<(), String>) {
+    let at_once = if accounts.has_passwords() {
+        PASSWORDS_AT_ONCE
+    } else {
+        KEYS_AT_ONCE
+    };
+    let request = |users| UserImportRequest {
+        users,
+        existing: existing.wire().into(),
+    };
+    let (mut users, mut bad) = (Vec::with_capacity(at_once), 0);
+    loop {
+        match accounts.next() {
+            Ok(Some(Ok(account))) => users.push(account),
+            Ok(Some(Err(line))) => {
+                bad += 1;
+                name(&line, bar);
+            }
+            Ok(None) => break,
+            Err(problem) => {
+                let _ = send.blocking_send(request(users));
+                return (bad, Err(problem));
             }
         }
-        Ok(next.take())
-    };
-    std::iter::from_fn(move || {
-        if over {
-            return None;
+        if users.len() >= at_once {
+            bar.set_position(accounts.bytes());
+            let full = std::mem::replace(&mut users, Vec::with_capacity(at_once));
+            // The broker has given up; it says why itself.
+            if send.blocking_send(request(full)).is_err() {
+                return (bad, Ok(()));
+            }
         }
-        let account = step().transpose();
-        over = !matches!(account, Some(Ok(_)));
-        account
+    }
+    let _ = send.blocking_send(request(users));
+    (bad, Ok(()))
+}
+
+/// Reads the file and says how it is.
+fn check(mut accounts: Accounts<impl Read>, bar: &ProgressBar, file: &str) -> Result<Result<(), Failure>, String> {
+    let (mut good, mut bad) = (0_u64, 0_u64);
+    while let Some(account) = accounts.next()? {
+        let account = account.and_then(|account| address(&account).map(|_| account));
+        match account {
+            Ok(_) => good += 1,
+            Err(line) => {
+                bad += 1;
+                name(&line, bar);
+            }
+        }
+        if good % KEYS_AT_ONCE as u64 == 0 {
+            bar.set_position(accounts.bytes());
+        }
+    }
+    bar.finish_and_clear();
+    say(format_args!("{file}: {good} accounts, {bad} lines that cannot be used"));
+    Ok(match bad {
+        0 => Ok(()),
+        _ => Err(Failure::new(
+            failure::REFUSED,
+            format!("{bad} lines cannot be used; nothing was sent"),
+        )),
     })
 }
 
-fn account(header: &StringRecord, line: &StringRecord) -> Result<UserImportRequest, String> {
-    let problem = |error: csv::Error| match error.kind() {
-        csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
-        _ => error.to_string(),
+fn address(account: &ImportedUser) -> Result<(), BadLine> {
+    let bad = |problem| BadLine {
+        line: account.number,
+        problem,
     };
-    if header.iter().any(|column| column == "password") {
-        let line: PasswordLine = line.deserialize(Some(header)).map_err(problem)?;
-        return Ok(UserImportRequest {
-            jid: line.jid,
-            credentials: Some(Credentials::Password(line.password)),
-        });
-    }
-    if !header.iter().any(|column| column == "mechanism") {
-        return Err(
-            "the header must be jid,password or jid,mechanism,iterations,salt,stored_key,server_key".to_owned(),
-        );
-    }
-    let line: KeysLine = line.deserialize(Some(header)).map_err(problem)?;
-    let hash = match line.mechanism.as_str() {
-        "SCRAM-SHA-1" => ScramHash::Sha1,
-        "SCRAM-SHA-256" => ScramHash::Sha256,
-        "SCRAM-SHA-512" => ScramHash::Sha512,
-        other => {
-            return Err(format!(
-                "the mechanism must be SCRAM-SHA-1, SCRAM-SHA-256 or SCRAM-SHA-512, not {other:?}"
-            ));
-        }
-    };
-    let bytes = |name: &str, text: &str| STANDARD.decode(text).map_err(|_| format!("{name} is not base64"));
-    let keys = ScramKeys {
-        hash: hash.into(),
-        iterations: line.iterations,
-        salt: bytes("salt", &line.salt)?.into(),
-        stored_key: bytes("stored_key", &line.stored_key)?.into(),
-        server_key: bytes("server_key", &line.server_key)?.into(),
-    };
-    Ok(UserImportRequest {
-        jid: line.jid,
-        credentials: Some(Credentials::Keys(ScramKeySet { keys: vec![keys] })),
-    })
-}
-
-/// A further line of the same account.
-fn join(account: &mut UserImportRequest, further: UserImportRequest) -> Result<(), String> {
-    match (&mut account.credentials, further.credentials) {
-        (Some(Credentials::Keys(all)), Some(Credentials::Keys(more))) => {
-            all.keys.extend(more.keys);
-            Ok(())
-        }
-        _ => Err(format!("{} has two passwords", account.jid)),
+    match BareJid::parse(&account.jid) {
+        Ok(jid) if jid.local().is_some() => Ok(()),
+        Ok(jid) => Err(bad(format!("{jid} is a domain"))),
+        Err(error) => Err(bad(format!(
+            "{:?} is not the address of an account: {error}",
+            account.jid
+        ))),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn name(line: &BadLine, bar: &ProgressBar) {
+    bar.suspend(|| say(format_args!("line {}: {}", line.line, line.problem)));
+}
 
-    fn read(text: &str) -> Result<Vec<UserImportRequest>, String> {
-        accounts(text.as_bytes()).collect()
+impl ExistingArg {
+    fn wire(self) -> ExistingUsers {
+        match self {
+            Self::Replace => ExistingUsers::Replace,
+            Self::Keep => ExistingUsers::Keep,
+            Self::Refuse => ExistingUsers::Refuse,
+        }
     }
+}
 
-    fn keys(account: &UserImportRequest) -> Vec<(ScramHash, u32)> {
-        match &account.credentials {
-            Some(Credentials::Keys(set)) => set.keys.iter().map(|keys| (keys.hash(), keys.iterations)).collect(),
-            other => panic!("{other:?}"),
+impl Sums {
+    fn add(&mut self, reply: UserImportReply, bar: &ProgressBar) {
+        self.created += reply.created;
+        self.replaced += reply.replaced;
+        self.kept += reply.kept;
+        self.refused += reply.refusals.len() as u64;
+        bar.set_message(format!("{} accounts", self.created + self.replaced + self.kept));
+        for refusal in reply.refusals {
+            let problem = format!("{}: {}", refusal.jid, refusal.reason);
+            let line = refusal.number;
+            name(&BadLine { line, problem }, bar);
         }
     }
 
-    #[test]
-    fn passwords_may_be_quoted() {
-        let read = read("jid,password\na@localhost,\"p, \"\"q\"\"\"\nb@localhost, spaces \n").unwrap();
-        let passwords = ["p, \"q\"", " spaces "].map(|password| Some(Credentials::Password(password.to_owned())));
-        assert_eq!(
-            read.iter()
-                .map(|account| account.credentials.clone())
-                .collect::<Vec<_>>(),
-            passwords
-        );
-        assert_eq!(read[1].jid, "b@localhost");
-    }
-
-    #[test]
-    fn lines_of_one_account_are_one_request() {
-        let header = "jid,mechanism,iterations,salt,stored_key,server_key";
-        let text = format!(
-            "{header}\na@x,SCRAM-SHA-1,4096,c2FsdA==,AA==,AA==\na@x,SCRAM-SHA-256,8192,c2FsdA==,AA==,AA==\nb@x,SCRAM-SHA-1,4096,c2FsdA==,AA==,AA==\n"
-        );
-        let read = read(&text).unwrap();
-        assert_eq!(read.len(), 2);
-        assert_eq!(keys(&read[0]), [(ScramHash::Sha1, 4096), (ScramHash::Sha256, 8192)]);
-        assert_eq!(keys(&read[1]), [(ScramHash::Sha1, 4096)]);
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_line() {
-        let header = "jid,mechanism,iterations,salt,stored_key,server_key";
-        let cases = [
-            (
-                "jid\na@x\n".to_owned(),
-                "line 2: the header must be jid,password or jid,mechanism,iterations,salt,stored_key,server_key",
-            ),
-            (
-                "jid,password\na@x,p\na@x,q\n".to_owned(),
-                "line 3: a@x has two passwords",
-            ),
-            (
-                "jid,password\na@x,p\nb@x,p\na@x,q\n".to_owned(),
-                "line 4: a@x is in the file before; all lines of an account must be together",
-            ),
-            (
-                format!("{header}\na@x,PLAIN,4096,,,\n"),
-                "line 2: the mechanism must be SCRAM-SHA-1, SCRAM-SHA-256 or SCRAM-SHA-512, not \"PLAIN\"",
-            ),
-            (
-                format!("{header}\na@x,SCRAM-SHA-1,4096,!,,\n"),
-                "line 2: salt is not base64",
-            ),
-            (
-                format!("{header}\na@x,SCRAM-SHA-1,many,,,\n"),
-                "line 2: field 2: invalid digit found in string",
-            ),
-        ];
-        for (text, problem) in cases {
-            assert_eq!(read(&text).unwrap_err(), problem);
-        }
-        assert!(read("jid,password\na@x\n").unwrap_err().contains("line: 2"));
-        assert_eq!(read("jid,password\n").unwrap(), []);
+    fn report(&self, took: Duration) {
+        let Self {
+            created,
+            replaced,
+            kept,
+            refused,
+        } = self;
+        let seconds = took.as_secs_f64();
+        let rate = (created + replaced + kept + refused) as f64 / seconds.max(1e-9);
+        say(format_args!(
+            "{created} created, {replaced} replaced, {kept} kept, {refused} refused in {seconds:.1} s ({rate:.0} a second)"
+        ));
     }
 }

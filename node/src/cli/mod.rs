@@ -1,11 +1,13 @@
 //! The command line. Every subcommand takes the same flags and finds the same configuration.
 
+mod accounts;
 mod client;
 mod config;
+mod export;
 mod failure;
 mod import;
+mod progress;
 mod run;
-
 mod status;
 mod user;
 

@@ -3,7 +3,6 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use clap::Args;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, say};
@@ -13,7 +12,7 @@ use crate::{
     config::{Config, Loaded},
     data,
     node::Node,
-    telemetry::{self, LogFormat},
+    telemetry::{self, LogFormat, metrics::Recorded},
 };
 
 /// How often what histograms have gathered is put into buckets, whether or not somebody reads `/metrics`.
@@ -21,25 +20,21 @@ const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
-    /// Which log lines are written to standard error, for example info or warn,heronry_node=debug
-    #[arg(
-        long,
-        value_name = "FILTER",
-        env = "HERONRY_LOG",
-        default_value = "info,openraft=warn"
-    )]
-    log: String,
-    /// How log lines are written
-    #[arg(long, value_name = "FORMAT", value_enum, env = "HERONRY_LOG_FORMAT", default_value_t)]
-    log_format: LogFormat,
+    /// Which log lines are written to standard error, for example info or warn,heronry_node=debug [default: log.filter]
+    #[arg(long, value_name = "FILTER", env = "HERONRY_LOG")]
+    log: Option<String>,
+    /// How log lines are written [default: log.format]
+    #[arg(long, value_name = "FORMAT", value_enum, env = "HERONRY_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
 }
 
 /// `flags` are those that other commands need to find this broker.
 pub(super) fn run(args: &RunArgs, loaded: &Loaded, flags: &str) -> Result<(), Failure> {
     loaded.check_runnable()?;
-    telemetry::logs(&args.log, args.log_format)?;
-    let metrics = telemetry::metrics()?;
     let config = &loaded.config;
+    let filter = args.log.as_ref().unwrap_or(&config.log.filter);
+    telemetry::logs(filter, args.log_format.unwrap_or(config.log.format))?;
+    let metrics = telemetry::metrics()?;
     data::make(config.data()).map_err(|error| StartError::data(config.data(), error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -51,7 +46,7 @@ pub(super) fn run(args: &RunArgs, loaded: &Loaded, flags: &str) -> Result<(), Fa
     Ok(ended?)
 }
 
-async fn serve(config: &Config, metrics: PrometheusHandle, flags: &str) -> Result<(), StartError> {
+async fn serve(config: &Config, metrics: Recorded, flags: &str) -> Result<(), StartError> {
     // From the first moment: a signal while we start ends us as well.
     let mut signals = Signals::new()?;
     let mut hangup = listen(SignalKind::hangup())?;
@@ -65,7 +60,7 @@ async fn serve(config: &Config, metrics: PrometheusHandle, flags: &str) -> Resul
     let upkeep = tokio::spawn(async move {
         loop {
             tokio::time::sleep(METRICS_UPKEEP).await;
-            metrics.run_upkeep();
+            metrics.keep_up();
         }
     });
     announce(config, &node, admin.address(), flags);
@@ -93,7 +88,7 @@ async fn serve(config: &Config, metrics: PrometheusHandle, flags: &str) -> Resul
     failure.map_or(Ok(()), Err)
 }
 
-async fn start(config: &Config, metrics: PrometheusHandle) -> Result<(Node, Admin), StartError> {
+async fn start(config: &Config, metrics: Recorded) -> Result<(Node, Admin), StartError> {
     let node = Node::start(config.clone()).await?;
     match start_admin(config, &node, metrics).await {
         Ok(admin) => Ok((node, admin)),
@@ -104,7 +99,7 @@ async fn start(config: &Config, metrics: PrometheusHandle) -> Result<(Node, Admi
     }
 }
 
-async fn start_admin(config: &Config, node: &Node, metrics: PrometheusHandle) -> Result<Admin, StartError> {
+async fn start_admin(config: &Config, node: &Node, metrics: Recorded) -> Result<Admin, StartError> {
     // The store is ours now, so the token cannot be another process's.
     let token =
         Token::of_broker(config.data()).map_err(|error| StartError::data(config.data().join(token::FILE), error))?;

@@ -2,8 +2,9 @@
 
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
+use bytesize::ByteSize;
 use clap::Args;
-use heronry_proto::admin::{Health, ShardRole, ShardStatus, StatusReply, StatusRequest, Totals};
+use heronry_proto::admin::{Health, Resources, ShardRole, ShardStatus, StatusReply, StatusRequest, Totals};
 use serde_json::{Value, json};
 
 use super::{Failure, client, say};
@@ -70,6 +71,7 @@ fn role(shard: &ShardStatus) -> &'static str {
 
 fn as_json(status: &StatusReply) -> Value {
     let totals = status.totals.unwrap_or_default();
+    let resources = status.resources.unwrap_or_default();
     let shards = status.shards.iter().map(|shard| {
         json!({
             "shard": shard.shard,
@@ -96,12 +98,20 @@ fn as_json(status: &StatusReply) -> Value {
         "stanzas_accepted": totals.stanzas_accepted,
         "entries_committed": totals.entries_committed,
         "batches_committed": totals.batches_committed,
+        "streams_max": resources.streams_max,
+        "cpu_seconds": resources.cpu_seconds,
+        "memory_bytes": resources.memory_bytes,
+        "files_open": resources.files_open,
+        "files_max": resources.files_max,
+        "disk_free_bytes": resources.disk_free_bytes,
+        "disk_size_bytes": resources.disk_size_bytes,
         "shards": shards.collect::<Vec<_>>(),
     })
 }
 
 fn as_text(status: &StatusReply) -> String {
     let totals: Totals = status.totals.unwrap_or_default();
+    let resources: Resources = status.resources.unwrap_or_default();
     let mut out = String::new();
     let uptime = humantime::format_duration(Duration::from_secs(status.uptime_seconds));
     let _ = writeln!(out, "{}", health(status));
@@ -121,7 +131,7 @@ fn as_text(status: &StatusReply) -> String {
         ),
     );
     row("domains", &status.domains.join(", "));
-    row("streams", &totals.streams);
+    row("streams", &of_which(totals.streams, resources.streams_max));
     row(
         "sessions",
         &format_args!("{}, {} of them detached", totals.sessions, totals.sessions_detached),
@@ -132,6 +142,20 @@ fn as_text(status: &StatusReply) -> String {
         &format_args!(
             "{} batches in {} entries",
             totals.batches_committed, totals.entries_committed
+        ),
+    );
+    let cpu = humantime::format_duration(Duration::from_secs(resources.cpu_seconds as u64));
+    row(
+        "memory",
+        &format_args!("{}, {cpu} of processor time", bytes(resources.memory_bytes)),
+    );
+    row("files", &of_which(resources.files_open, resources.files_max));
+    row(
+        "disk",
+        &format_args!(
+            "{} of {} are free",
+            bytes(resources.disk_free_bytes),
+            bytes(resources.disk_size_bytes)
         ),
     );
     let led = status
@@ -157,6 +181,15 @@ fn as_text(status: &StatusReply) -> String {
     }
     out.truncate(out.trim_end().len());
     out
+}
+
+/// So many of as many as there may be.
+fn of_which(count: u64, max: u64) -> String {
+    format!("{count} of at most {max}")
+}
+
+fn bytes(bytes: u64) -> impl std::fmt::Display {
+    ByteSize(bytes).display().iec()
 }
 
 fn node_name(id: u64) -> String {
@@ -190,6 +223,15 @@ mod tests {
                 sessions_detached: 1,
                 ..Totals::default()
             }),
+            resources: Some(Resources {
+                cpu_seconds: 7.25,
+                memory_bytes: 50 << 20,
+                files_open: 40,
+                files_max: 20_000,
+                streams_max: 19_000,
+                disk_free_bytes: 80 << 30,
+                disk_size_bytes: 250 << 30,
+            }),
         }
     }
 
@@ -200,10 +242,13 @@ mod tests {
               - shard 1 is catching up
             node      0000000000000abc (edge + core), heronry 1.2.3, up 1m 1s
             domains   localhost
-            streams   5
+            streams   5 of at most 19000
             sessions  4, 1 of them detached
             accepted  0 stanzas
             committed 0 batches in 0 entries
+            memory    50.0 MiB, 7s of processor time
+            files     40 of at most 20000
+            disk      80.0 GiB of 250.0 GiB are free
             shards    2 here, 1 led
               shard 1   catching-up in term 3, 2 stanzas wait"#]]
         .assert_eq(&as_text(&reply()));

@@ -1,18 +1,29 @@
-//! `heronry user add|list|delete|passwd|import`.
+//! `heronry user add|list|delete|passwd|import|export`.
 
 use std::{
     fs,
-    io::{self, BufRead as _, IsTerminal as _},
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use clap::{Args, Subcommand};
 use heronry_proto::admin::{
-    UserAddRequest, UserDeleteRequest, UserListRequest, UserPasswdRequest, user_add_request, user_passwd_request,
+    ListedUser, UserAddRequest, UserDeleteRequest, UserListRequest, UserPasswdRequest, user_add_request,
+    user_passwd_request,
 };
+use serde_json::json;
 
-use super::{Failure, client, failure, import, say};
-use crate::config::Loaded;
+use super::{
+    Failure,
+    accounts::mechanism,
+    client,
+    export::{self, ExportArgs},
+    failure,
+    import::{self, ImportArgs},
+    say,
+};
+use crate::config::{Config, Loaded};
 
 /// The longest password and the line end after it.
 const PASSWORD_BYTES_MAX: u64 = 4096;
@@ -21,24 +32,52 @@ const PASSWORD_BYTES_MAX: u64 = 4096;
 pub(super) enum UserCommand {
     /// Create an account
     Add(NewPassword),
-    /// Print all accounts
-    List {
-        /// Only accounts of this domain
-        #[arg(long)]
-        domain: Option<String>,
-    },
-    /// Remove an account and all that is its own
+    /// Print accounts, one a line
+    List(ListArgs),
+    /// Remove accounts and all that is their own, and end their sessions
     Delete {
-        /// The account, for example juliet@localhost
-        jid: String,
+        /// The accounts, for example juliet@localhost
+        #[arg(required = true, value_name = "JID")]
+        jids: Vec<String>,
     },
-    /// Change the password of an account
+    /// Change the password of an account, and end its sessions
     Passwd(NewPassword),
-    /// Create many accounts, or replace the passwords of those that exist
-    Import {
-        /// CSV with a header: jid,password or jid,mechanism,iterations,salt,stored_key,server_key (base64)
-        file: PathBuf,
-    },
+    /// Create many accounts from a file
+    Import(ImportArgs),
+    /// Write accounts with their keys (never passwords) to a file that import reads
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Print a JSON array of objects: jid, created (UTC), mechanisms
+    #[arg(long)]
+    json: bool,
+    /// Print only how many there are
+    #[arg(long)]
+    count: bool,
+}
+
+/// Which accounts are meant; without any of it, all.
+#[derive(Debug, Args)]
+pub(super) struct FilterArgs {
+    /// Only accounts of this domain
+    #[arg(long)]
+    domain: Option<String>,
+    /// Only accounts whose address begins so
+    #[arg(long)]
+    prefix: Option<String>,
+}
+
+impl FilterArgs {
+    pub(super) fn request(self) -> UserListRequest {
+        UserListRequest {
+            domain: self.domain.unwrap_or_default(),
+            prefix: self.prefix.unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -76,26 +115,79 @@ pub(super) fn run(command: UserCommand, loaded: &Loaded) -> Result<(), Failure> 
             client::ask(config, async |admin| admin.user_passwd(request).await)?;
             say(format_args!("{jid} has a new password"));
         }
-        UserCommand::Import { file } => import::run(&file, config)?,
-        UserCommand::Delete { jid } => {
-            let request = UserDeleteRequest { jid: jid.clone() };
-            client::ask(config, async |admin| admin.user_delete(request).await)?;
-            say(format_args!("{jid} deleted"));
-        }
-        UserCommand::List { domain } => {
-            let request = UserListRequest {
-                domain: domain.unwrap_or_default(),
-            };
-            client::ask(config, async |admin| {
-                let mut accounts = admin.user_list(request).await?.into_inner();
-                while let Some(account) = accounts.message().await? {
-                    say(account.jid);
-                }
-                Ok(())
-            })?;
-        }
+        UserCommand::Import(args) => import::run(&args, config)?,
+        UserCommand::Export(args) => export::run(args, config)?,
+        UserCommand::Delete { jids } => delete(jids, config)?,
+        UserCommand::List(args) => list(args, config)?,
     }
     Ok(())
+}
+
+/// All of them are tried; the first failure is the command's.
+fn delete(jids: Vec<String>, config: &Config) -> Result<(), Failure> {
+    let mut failed = None;
+    for jid in jids {
+        let request = UserDeleteRequest { jid: jid.clone() };
+        match client::ask(config, async |admin| admin.user_delete(request).await) {
+            Ok(_) => say(format_args!("{jid} deleted")),
+            Err(failure) if failure.code == failure::REFUSED && failed.is_none() => failed = Some(failure),
+            Err(failure) if failure.code == failure::REFUSED => {
+                failure.report();
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+fn list(args: ListArgs, config: &Config) -> Result<(), Failure> {
+    let ListArgs { filter, json, count } = args;
+    let request = filter.request();
+    if count {
+        let users = client::ask_for_long(config, async |admin| admin.user_count(request).await)?;
+        let users = users.into_inner().users;
+        say(if json {
+            json!({ "accounts": users }).to_string()
+        } else {
+            users.to_string()
+        });
+        return Ok(());
+    }
+    // Lines are written as they come, and together: a million of them are not kept, and not flushed one by one.
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut lines = 0_u64;
+    let listed = client::ask_for_long(config, async |admin| {
+        let mut pages = admin.user_list(request).await?.into_inner();
+        while let Some(page) = pages.message().await? {
+            for user in page.users {
+                let written = match json {
+                    true => write!(out, "{}{}", if lines == 0 { "[\n  " } else { ",\n  " }, as_json(&user)),
+                    false => writeln!(out, "{}", user.jid),
+                };
+                // A reader that has gone away wants no more.
+                if written.is_err() {
+                    return Ok(());
+                }
+                lines += 1;
+            }
+        }
+        Ok(())
+    });
+    listed?;
+    if json {
+        let _ = writeln!(out, "{}", if lines == 0 { "[]" } else { "\n]" });
+    }
+    let _ = out.flush();
+    Ok(())
+}
+
+fn as_json(user: &ListedUser) -> serde_json::Value {
+    let created = UNIX_EPOCH + Duration::from_micros(user.created);
+    json!({
+        "jid": user.jid,
+        "created": humantime::format_rfc3339_seconds(created).to_string(),
+        "mechanisms": user.hashes().map(mechanism).collect::<Vec<_>>(),
+    })
 }
 
 impl NewPassword {

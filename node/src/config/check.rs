@@ -79,6 +79,18 @@ pub(super) fn values(loaded: &Loaded) -> Result<(), ConfigError> {
         _ => {}
     }
 
+    if !(0.0..=1.0).contains(&config.telemetry.sampling_ratio) {
+        return refuse("telemetry.sampling_ratio", "must be between 0 and 1".to_owned());
+    }
+    if let Some(endpoint) = &config.telemetry.otlp_endpoint
+        && !["http://", "https://"]
+            .iter()
+            .any(|scheme| endpoint.starts_with(scheme))
+    {
+        let problem = format!("must be a URL such as `http://127.0.0.1:4317`, not `{endpoint}`");
+        return refuse("telemetry.otlp_endpoint", problem);
+    }
+
     let limits = &config.limits;
     let ladder = [
         (
@@ -101,6 +113,14 @@ pub(super) fn values(loaded: &Loaded) -> Result<(), ConfigError> {
         let problem =
             format!("must be smaller than `limits.shard.session_credit_bytes` ({held} bytes against {credit})");
         return refuse("limits.edge.held_bytes_max", problem);
+    }
+    // Keys count a little more as a row than as keys, and the last account of a batch is beyond its bound.
+    if limits.import_batch_bytes == 0 || limits.import_batch_bytes > limits.entry_bytes_max / 2 {
+        let problem = "must be between 1 byte and half of `limits.entry_bytes_max`".to_owned();
+        return refuse("limits.import_batch_bytes", problem);
+    }
+    if limits.import_batches_max == 0 {
+        return refuse("limits.import_batches_max", "must be at least 1".to_owned());
     }
     // RFC 6120 §13.12: "the server MUST NOT enforce a limit smaller than 10,000 bytes".
     if limits.before_auth.stanza_bytes_max < 10_000 {

@@ -42,6 +42,15 @@ pub struct Limits {
     pub children_max: u32,
     /// Most connections of the admin port at a time; further ones wait.
     pub admin_connections_max: u16,
+    /// Bytes of accounts that `heronry user import` has committed at a time, as one entry of a shard's log. Less than
+    /// `entry_bytes_max`.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub import_batch_bytes: usize,
+    /// Most such batches under way, over all shards; beyond it the import is not read. One import runs at a time, another waits.
+    pub import_batches_max: u16,
+    /// Most spans of traced stanzas that wait to be sent to `telemetry.otlp_endpoint`; beyond it they are dropped and counted.
+    pub spans_waiting_max: u32,
     /// How long ending may take after SIGTERM or SIGINT, at most `10s`. What has been acknowledged is committed already.
     #[serde(with = "units::duration")]
     #[schemars(with = "units::Time")]
@@ -408,6 +417,11 @@ impl Limits {
         }
     }
 
+    /// Spans that may wait to be sent.
+    pub(crate) fn spans_waiting(&self) -> usize {
+        count(self.spans_waiting_max)
+    }
+
     /// How shards' groups behave.
     pub fn group_options(&self) -> heronry_cluster::Options {
         heronry_cluster::Options {
@@ -492,6 +506,9 @@ impl Default for Limits {
             namespaces_max: xml.namespaces_max,
             children_max: xml.children_max,
             admin_connections_max: 64,
+            import_batch_bytes: 64 << 10,
+            import_batches_max: 32,
+            spans_waiting_max: 4096,
             shutdown_timeout: Duration::from_secs(8),
             before_auth: BeforeAuth::default(),
             edge: Edge::default(),

@@ -26,6 +26,8 @@ use heronry_xmpp::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::telemetry::LogFormat;
+
 pub use self::{
     limits::{
         BeforeAuth, Edge as EdgeLimits, Group as GroupLimits, Limits, Rate, Shard as ShardLimits, Store as StoreLimits,
@@ -35,7 +37,7 @@ pub use self::{
 };
 
 /// All of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The domains served: the part of an address after the `@`. The first is the default.
@@ -57,6 +59,10 @@ pub struct Config {
     pub peer: Peer,
     /// `[storage]`
     pub storage: Storage,
+    /// `[log]`
+    pub log: Log,
+    /// `[telemetry]`
+    pub telemetry: Telemetry,
     /// `[limits]`
     pub limits: Limits,
 }
@@ -214,6 +220,28 @@ pub struct Storage {
     pub data: PathBuf,
 }
 
+/// `[log]`: lines on standard error. They carry no stanza bodies and no secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Which lines are written: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module such as
+    /// `warn,heronry_node=debug`. `--log` of `heronry run` goes before it.
+    pub filter: String,
+    /// How they are written: `text` for people, `json` for machines, one object a line. `--log-format` goes before it.
+    pub format: LogFormat,
+}
+
+/// `[telemetry]`: traces of stanzas, for OpenTelemetry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Where spans are sent, with OTLP over gRPC: `http://127.0.0.1:4317`, for example. When not set, nothing is traced, and that
+    /// costs nothing.
+    pub otlp_endpoint: Option<String>,
+    /// Which part of stanzas is traced, from 0 to 1. A stanza is traced on its whole way or not at all.
+    pub sampling_ratio: f64,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -226,6 +254,8 @@ impl Default for Config {
             admin: Admin::default(),
             peer: Peer::default(),
             storage: Storage::default(),
+            log: Log::default(),
+            telemetry: Telemetry::default(),
             limits: Limits::default(),
         }
     }
@@ -279,6 +309,24 @@ impl Default for Storage {
     fn default() -> Self {
         Self {
             data: PathBuf::from("./heronry-data"),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            filter: "info,openraft=warn".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            otlp_endpoint: None,
+            sampling_ratio: 0.01,
         }
     }
 }

@@ -7,11 +7,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use heronry_xmpp::{
     edge::{Connection, Io, Output, Shards},
-    link::{ShardId, Term, ToEdge, ToShard},
+    link::{Finding, Origin, ShardId, Term, ToEdge, ToShard},
     sasl::{Condition, PasswordJob},
     stream::{NegotiationPhase, StreamError},
     xml::Framer,
@@ -21,11 +21,11 @@ use super::{
     Edge,
     admission::{Place, Stranger},
     hub::{Hub, Standing},
-    metrics,
+    metrics::{self, Phase},
     port::{Port, Taken, ToConnection},
     socket::Socket,
 };
-use crate::{clock::SystemRandom, shard::tell_now};
+use crate::{clock::SystemRandom, shard::tell_now, telemetry::Trace};
 
 /// Bytes read at once; also what may be read and wait because the connection wants no frames.
 const READ_BYTES: usize = 16 << 10;
@@ -70,11 +70,15 @@ pub(super) struct Task {
     held: bool,
     /// It will be told that time has passed.
     ticking: bool,
+    /// As it is counted.
+    phase: Phase,
 }
 
 /// What a connection has only while it negotiates.
 struct Negotiation {
     since: Duration,
+    /// When STARTTLS was agreed upon.
+    tls_since: Duration,
     stranger: Stranger,
     /// Bytes read.
     bytes: usize,
@@ -90,6 +94,10 @@ struct Scratch {
     to: ShardId,
     elapsed: Duration,
     turns: u32,
+    /// When the turn began, if anything is traced.
+    began: Option<SystemTime>,
+    /// What is traced and on its way to the device in this turn.
+    delivering: Vec<(Trace, SystemTime)>,
 }
 
 thread_local! {
@@ -101,6 +109,8 @@ thread_local! {
         to: ShardId(0),
         elapsed: Duration::ZERO,
         turns: 0,
+        began: None,
+        delivering: Vec::new(),
     });
 }
 
@@ -140,6 +150,7 @@ impl Task {
         let port = edge.hub.open();
         let connection = Connection::new(port.conn(), Arc::clone(&edge.config), tls);
         let since = edge.clock.elapsed();
+        edge.phases.enter(Phase::Negotiating);
         Self {
             edge,
             port,
@@ -153,6 +164,7 @@ impl Task {
             taken: 0,
             negotiation: Some(Box::new(Negotiation {
                 since,
+                tls_since: since,
                 stranger,
                 bytes: 0,
             })),
@@ -163,12 +175,14 @@ impl Task {
             upgrades: false,
             held: false,
             ticking: false,
+            phase: Phase::Negotiating,
         }
     }
 
     /// Takes a turn: messages, input, output.
     fn turn(&mut self, context: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
         scratch.elapsed = self.edge.clock.elapsed();
+        scratch.began = self.edge.hub.traces().now();
         if !self.unsent.is_empty() {
             scratch.bytes = std::mem::take(&mut self.unsent);
         }
@@ -188,10 +202,44 @@ impl Task {
             self.unread = Vec::new();
             self.framer.restart();
             self.socket.begin_tls(self.edge.tls.current());
+            if let Some(negotiation) = &mut self.negotiation {
+                negotiation.tls_since = scratch.elapsed;
+            }
+        }
+        if scratch.began.is_some() {
+            self.end_deliveries(scratch);
         }
         self.close(context, scratch);
         self.submit(scratch);
+        self.count_phase();
         self.rest(context, scratch)
+    }
+
+    /// What was traced has been given to the socket, as far as that took it.
+    fn end_deliveries(&self, scratch: &mut Scratch) {
+        let written = scratch.bytes.is_empty();
+        let shard = self.connection.shard();
+        for (trace, began) in scratch.delivering.drain(..) {
+            if let Some(shard) = shard {
+                trace.delivered(self.port.conn(), shard, began, written);
+            }
+        }
+    }
+
+    fn count_phase(&mut self) {
+        let phase = if self.socket.is_gone() || self.closing.is_some() {
+            Phase::Closing
+        } else if self.socket.is_handshake() {
+            Phase::Handshake
+        } else if self.connection.is_bound() {
+            Phase::Bound
+        } else {
+            Phase::Negotiating
+        };
+        if phase != self.phase {
+            self.edge.phases.enter(phase);
+            self.edge.phases.leave(std::mem::replace(&mut self.phase, phase));
+        }
     }
 
     fn messages(&mut self, taken: Taken, scratch: &mut Scratch) {
@@ -212,12 +260,17 @@ impl Task {
             ToConnection::Shard(message) => {
                 if let ToEdge::Deliver { delivery, .. } = &message {
                     self.edge.stanzas.written(delivery.stanza.kind);
+                    if let (Some(began), Origin::Frame { session, frame }) = (scratch.began, delivery.origin)
+                        && let Some(trace) = self.edge.hub.traces().of(session, frame)
+                    {
+                        scratch.delivering.push((trace, began));
+                    }
                 }
                 if let (ToEdge::Registered { result: Err(_), .. }, Some(negotiation)) = (&message, &self.negotiation) {
                     negotiation.stranger.has_not_registered();
                 }
                 self.step(scratch, |connection, io| connection.from_shard(message, io));
-                self.is_established();
+                self.is_established(scratch.elapsed);
             }
             ToConnection::Lead(attaching) => {
                 let standing = Standing {
@@ -246,12 +299,12 @@ impl Task {
     }
 
     /// Ends the negotiation when there is a session.
-    fn is_established(&mut self) {
+    fn is_established(&mut self, elapsed: Duration) {
         if !self.connection.is_bound() {
             return;
         }
         if let Some(negotiation) = self.negotiation.take() {
-            metrics::established();
+            metrics::established(elapsed.saturating_sub(negotiation.since));
             let anonymous = self.connection.is_anonymous();
             self._anonymous = anonymous.then(|| Box::new(negotiation.stranger));
         }
@@ -277,12 +330,16 @@ impl Task {
         match self.socket.poll_handshake(context) {
             Poll::Pending => {}
             Poll::Ready(Ok(bindings)) => {
-                metrics::handshake(true);
+                let began = self
+                    .negotiation
+                    .as_ref()
+                    .map_or(scratch.elapsed, |negotiation| negotiation.tls_since);
+                metrics::handshake_done(self.socket.tls_version(), scratch.elapsed.saturating_sub(began));
                 self.step(scratch, |connection, io| connection.tls_established(bindings, io));
             }
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "a TLS handshake failed");
-                metrics::handshake(false);
+                metrics::handshake_failed();
                 self.gone(scratch);
             }
         }
@@ -310,7 +367,10 @@ impl Task {
                     let error = StreamError::policy_violation().with_text("this negotiation is too long");
                     self.step(scratch, |connection, io| connection.fail(error, io));
                 }
-                Poll::Ready(Ok(length)) => self.feed(&buffer[..length], scratch),
+                Poll::Ready(Ok(length)) => {
+                    self.edge.stanzas.bytes_read(length);
+                    self.feed(&buffer[..length], scratch);
+                }
                 Poll::Pending => *reads = 0,
             }
             scratch.read = buffer;
@@ -380,10 +440,21 @@ impl Task {
             match output {
                 Output::Shard { to, term, message } => {
                     if let ToShard::Submit {
-                        stanza, repeat: false, ..
+                        session,
+                        frame,
+                        stanza,
+                        repeat: false,
+                        finding,
+                        ..
                     } = &message
                     {
-                        self.edge.stanzas.read(stanza.kind);
+                        if let Some(began) = scratch.began
+                            && let Some(trace) = self.edge.hub.traces().of(*session, *frame)
+                        {
+                            trace.read(began, stanza);
+                        }
+                        let malformed = matches!(finding.as_deref(), Some(Finding::Refused(_)));
+                        self.edge.stanzas.read(stanza.kind, malformed);
                         self.edge.hub.has_read();
                     }
                     if scratch.to != to {
@@ -484,6 +555,7 @@ impl Task {
         if written > 0 {
             scratch.bytes.drain(..written);
             self.taken += written as u64;
+            self.edge.stanzas.bytes_written(written);
             self.unflushed = true;
         }
         // Under TLS what was written may still be here.
@@ -590,6 +662,7 @@ impl Future for Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
+        self.edge.phases.leave(self.phase);
         self.edge.hub.close(self.port.conn());
     }
 }

@@ -15,7 +15,7 @@ use super::{
     metrics,
     port::{Port, ToConnection},
 };
-use crate::shard::Inboxes;
+use crate::{shard::Inboxes, telemetry::Traces};
 
 /// The table of connections is cut so that threads seldom want the same part at the same time.
 const TABLES: usize = 16;
@@ -26,6 +26,7 @@ pub(crate) struct Hub {
     id: EdgeId,
     map: ShardMap,
     inboxes: Arc<Inboxes>,
+    traces: Traces,
     standings: Box<[Mutex<Standing>]>,
     tables: Box<[Mutex<Table>]>,
     next_table: AtomicUsize,
@@ -62,12 +63,13 @@ struct Slot {
 }
 
 impl Hub {
-    pub(crate) fn new(id: EdgeId, map: ShardMap, inboxes: Arc<Inboxes>) -> Self {
+    pub(crate) fn new(id: EdgeId, map: ShardMap, inboxes: Arc<Inboxes>, traces: Traces) -> Self {
         let standings = inboxes.iter().map(|_| Mutex::default()).collect();
         Self {
             id,
             map,
             inboxes,
+            traces,
             standings,
             tables: (0..TABLES).map(|_| Mutex::default()).collect(),
             next_table: AtomicUsize::new(0),
@@ -83,6 +85,11 @@ impl Hub {
     /// Which edge this is.
     pub(crate) fn id(&self) -> EdgeId {
         self.id
+    }
+
+    /// What traces stanzas, at this edge and in the shards around it.
+    pub(crate) fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     pub(super) fn inboxes(&self) -> &Inboxes {
@@ -129,7 +136,6 @@ impl Hub {
             slots.free.push(index as u32);
         }
         drop(slots);
-        metrics::closed();
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.emptied.notify_waiters();
         }
@@ -301,7 +307,7 @@ mod tests {
             start: 2,
         };
         let inboxes = Arc::new(Inboxes::new(2, &ShardLimits::default()));
-        Hub::new(id, ShardMap::even(2), inboxes)
+        Hub::new(id, ShardMap::even(2), inboxes, Traces::off())
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     Edge,
     admission::{Place, Stranger},
     connection::Task,
-    metrics,
+    metrics::{self, Phase},
     socket::{self, Socket},
 };
 
@@ -90,16 +90,21 @@ fn take(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr, begins: Begins) {
 /// The handshake comes first; its memory is given back when the connection begins.
 async fn begin_tls(edge: Arc<Edge>, place: Place, stranger: Stranger, stream: TcpStream) {
     let tls = edge.tls.current();
+    let began = edge.clock.elapsed();
     let accept = TlsAcceptor::from(Arc::clone(&tls.direct)).accept(stream);
-    let stream = match tokio::time::timeout(edge.limits.tls_timeout, accept).await {
+    edge.phases.enter(Phase::Handshake);
+    let handshake = tokio::time::timeout(edge.limits.tls_timeout, accept).await;
+    edge.phases.leave(Phase::Handshake);
+    let stream = match handshake {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a TLS handshake failed");
-            return metrics::handshake(false);
+            return metrics::handshake_failed();
         }
         Err(_) => return metrics::timed_out("tls"),
     };
-    metrics::handshake(true);
+    let took = edge.clock.elapsed().saturating_sub(began);
+    metrics::handshake_done(stream.get_ref().1.protocol_version(), took);
     let bindings = socket::bindings(&stream, &tls.server_end_point);
     let socket = Socket::Tls(Box::new(stream));
     tokio::spawn(Task::new(edge, place, stranger, socket, Some(bindings)));

@@ -25,9 +25,14 @@ pub(crate) use listener::Begins;
 pub(crate) use port::Port;
 
 pub(crate) use admission::StrangerLimits;
+pub(crate) use metrics::METRICS;
 pub(crate) use rates::Rate;
 
-use self::{admission::Admission, metrics::Stanzas, passwords::Passwords};
+use self::{
+    admission::Admission,
+    metrics::{Phases, Stanzas},
+    passwords::Passwords,
+};
 use crate::{clock::Clock, tls::Tls};
 
 /// How often connections that want it are told that time has passed.
@@ -60,6 +65,7 @@ pub(crate) struct Edge {
     admission: Arc<Admission>,
     passwords: Passwords,
     stanzas: Stanzas,
+    phases: Phases,
 }
 
 /// Open listeners; none accepts after this is dropped.
@@ -91,7 +97,24 @@ impl Edge {
             admission: Admission::new(limits.strangers),
             passwords: Passwords::start(password_threads, limits.passwords_waiting_max)?,
             stanzas: Stanzas::new(),
+            phases: Phases::default(),
         }))
+    }
+
+    /// Tells how many connections there are and could be, for metrics.
+    pub(crate) fn measure(&self) {
+        self.phases.tell();
+        metrics::connections_max(self.limits.strangers.connections_max);
+    }
+
+    /// Until when the certificate that devices are shown is good, in seconds since the Unix epoch.
+    pub(crate) fn certificate_not_after(&self) -> i64 {
+        self.tls.current().not_after
+    }
+
+    /// How many connections there could be.
+    pub(crate) fn connections_max(&self) -> usize {
+        self.limits.strangers.connections_max
     }
 
     /// Wakes connections that shards have mail for, for ever.

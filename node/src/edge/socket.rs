@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use heronry_xmpp::sasl::ChannelBindings;
+use rustls::ProtocolVersion;
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     net::TcpStream,
@@ -89,6 +90,14 @@ impl Socket {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(context),
             Self::Handshake(_) | Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The version of TLS, where there is TLS.
+    pub(super) fn tls_version(&self) -> Option<ProtocolVersion> {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.protocol_version(),
+            _ => None,
         }
     }
 

@@ -1,33 +1,42 @@
 //! The node as the admin port sees it.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use heronry_cluster::{Group, Leadership};
-use heronry_proto::admin::{ShardRole, ShardStatus, Totals};
+use heronry_cluster::{Group, Leadership, RocksStore, Store as _};
+use heronry_proto::admin::{Resources, ShardRole, ShardStatus, Totals};
 use heronry_xmpp::{
     jid::{self, BareJid},
     link::{NodeId, ShardId},
     rows::SHARD_SLOTS,
     sasl::ScramKeys,
-    shard::{Account, Administer, Administered, ShardMap, accounts_of},
+    shard::{Account, Administer, Administered, Existing, Imported, ShardMap, accounts_of},
 };
 use tokio::sync::oneshot;
 
+use super::metrics::{self, Space};
 use crate::{
-    admin::{Broker, BrokerError, BrokerStatus, Cursor, UserPage},
+    admin::{Broker, BrokerError, BrokerStatus, Cursor, UserFilter, UserPage},
     config::Config,
-    edge::Hub,
-    shard::{Control, Inboxes, Statuses},
+    edge::{Edge, Hub},
+    shard::{Control, Inboxes, Statuses, replicas},
+    telemetry::Usage,
 };
 
 /// How long a shard may take to carry out what an operator wants.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a batch of an import may take: the disk is busy with those before it.
+const IMPORT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Accounts that one page of a list looks at, whether or not the filter admits them.
+const LOOKED_AT_MAX: usize = 8192;
 
 /// The broker of this node.
 pub struct LocalBroker {
@@ -37,19 +46,36 @@ pub struct LocalBroker {
     statuses: Arc<Statuses>,
     groups: Vec<Group>,
     map: ShardMap,
+    store: Arc<RocksStore>,
+    edge: Arc<Edge>,
+    data: PathBuf,
+    stall_after: Duration,
     stopping: AtomicBool,
     has_listeners: bool,
 }
 
+/// What a broker is made of.
+pub(super) struct Parts {
+    pub(super) node: NodeId,
+    pub(super) hub: Arc<Hub>,
+    pub(super) inboxes: Arc<Inboxes>,
+    pub(super) statuses: Arc<Statuses>,
+    pub(super) groups: Vec<Group>,
+    pub(super) store: Arc<RocksStore>,
+    pub(super) edge: Arc<Edge>,
+}
+
 impl LocalBroker {
-    pub(super) fn new(
-        node: NodeId,
-        hub: Arc<Hub>,
-        inboxes: Arc<Inboxes>,
-        statuses: Arc<Statuses>,
-        groups: Vec<Group>,
-        config: &Config,
-    ) -> Self {
+    pub(super) fn new(parts: Parts, config: &Config) -> Self {
+        let Parts {
+            node,
+            hub,
+            inboxes,
+            statuses,
+            groups,
+            store,
+            edge,
+        } = parts;
         // At most the number of shards, which is a u16.
         let map = ShardMap::even(groups.len() as u16);
         Self {
@@ -59,6 +85,10 @@ impl LocalBroker {
             statuses,
             groups,
             map,
+            store,
+            edge,
+            data: config.data().to_owned(),
+            stall_after: config.limits.group.stall_after,
             stopping: AtomicBool::new(false),
             has_listeners: !config.edge.c2s.is_empty() || !config.edge.c2s_tls.is_empty(),
         }
@@ -71,23 +101,28 @@ impl LocalBroker {
 
     async fn administer(&self, account: &BareJid, request: Administer) -> Result<(), BrokerError> {
         let shard = self.map.shard_of(jid::slot(account.as_str()));
-        let unavailable = |why: &str| Err(BrokerError::Unavailable(format!("shard {} {why}", shard.0)));
+        match self.ask(shard, request, ANSWER_TIMEOUT).await? {
+            Administered::Done | Administered::Imported(_) => Ok(()),
+            Administered::Exists => Err(BrokerError::AlreadyExists(account.clone())),
+            Administered::Unknown => Err(BrokerError::NotFound(account.clone())),
+            Administered::Unavailable => Err(unavailable(shard, "has no leader")),
+        }
+    }
+
+    async fn ask(&self, shard: ShardId, request: Administer, timeout: Duration) -> Result<Administered, BrokerError> {
         let Some(inbox) = self.inboxes.of(shard) else {
-            return unavailable("is not here");
+            return Err(unavailable(shard, "is not here"));
         };
         let (answer, answered) = oneshot::channel();
         inbox.control(Control::Administer {
             request: Box::new(request),
             answer,
         });
-        match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
-            Ok(Ok(Administered::Done)) => Ok(()),
-            Ok(Ok(Administered::Exists)) => Err(BrokerError::AlreadyExists(account.clone())),
-            Ok(Ok(Administered::Unknown)) => Err(BrokerError::NotFound(account.clone())),
-            Ok(Ok(Administered::Unavailable)) => unavailable("has no leader"),
+        match tokio::time::timeout(timeout, answered).await {
+            Ok(Ok(administered)) => Ok(administered),
             // It may have been done.
-            Ok(Err(_)) => unavailable("has got a new leader before it could answer"),
-            Err(_) => unavailable("does not answer"),
+            Ok(Err(_)) => Err(unavailable(shard, "has got a new leader before it could answer")),
+            Err(_) => Err(unavailable(shard, "does not answer")),
         }
     }
 
@@ -118,23 +153,114 @@ impl LocalBroker {
     }
 }
 
+/// Below this part of the file system, and of [`DISK_FREE_BYTES_MIN`], the disk counts as almost full.
+const DISK_FREE_PART_MIN: f64 = 0.05;
+
+/// What is always enough for a while.
+const DISK_FREE_BYTES_MIN: u64 = 1 << 30;
+
+/// A certificate that is good for less than that, in seconds, is to be renewed now.
+const CERTIFICATE_LEFT_MIN: f64 = 3.0 * 86_400.0;
+
+/// From this part of what is possible on, connections count as almost all.
+const STREAMS_PART_MAX: f64 = 0.95;
+
+impl LocalBroker {
+    /// The space on the disk; nothing where the operating system does not say.
+    fn space(&self) -> Option<Space> {
+        let found = rustix::fs::statvfs(&self.data).ok()?;
+        Some(Space {
+            free: found.f_bavail * found.f_frsize,
+            size: found.f_blocks * found.f_frsize,
+        })
+    }
+
+    /// What is wrong, a sentence each, beside shards.
+    fn problems(&self, resources: &Resources) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !self.has_listeners {
+            problems.push("there is no listener for clients: edge.c2s and edge.c2s_tls are empty".to_owned());
+        }
+        let stalled = self.store.health().stalled;
+        if stalled >= self.stall_after {
+            problems.push(format!("the disk has not finished a write for {} s", stalled.as_secs()));
+        }
+        let (free, size) = (resources.disk_free_bytes, resources.disk_size_bytes);
+        if size > 0 && free < DISK_FREE_BYTES_MIN && (free as f64) < size as f64 * DISK_FREE_PART_MIN {
+            let mebibytes = free >> 20;
+            problems.push(format!(
+                "the disk of {} is almost full: {mebibytes} MiB are left",
+                self.data.display()
+            ));
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let left = self.edge.certificate_not_after() as f64 - now.as_secs_f64();
+        if left < 0.0 {
+            problems.push("the certificate has expired: devices refuse it".to_owned());
+        } else if left < CERTIFICATE_LEFT_MIN {
+            problems.push(format!("the certificate expires in {:.0} hours", left / 3600.0));
+        }
+        let (streams, max) = (self.hub.connections(), self.edge.connections_max());
+        if streams as f64 >= max as f64 * STREAMS_PART_MAX {
+            problems.push(format!("{streams} of {max} possible connections are taken"));
+        }
+        problems
+    }
+
+    fn resources(&self) -> Resources {
+        let usage = Usage::now();
+        let space = self.space().unwrap_or_default();
+        Resources {
+            cpu_seconds: usage.cpu_seconds,
+            memory_bytes: usage.memory_bytes,
+            files_open: usage.files_open,
+            files_max: usage.files_max,
+            streams_max: self.edge.connections_max() as u64,
+            disk_free_bytes: space.free,
+            disk_size_bytes: space.size,
+        }
+    }
+}
+
 impl Broker for LocalBroker {
-    fn is_ready(&self) -> bool {
-        self.statuses.all_lead() && !self.stopping.load(Ordering::Acquire)
+    fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.stopping.load(Ordering::Acquire) {
+            reasons.push("the broker is stopping".to_owned());
+        }
+        let waiting = self.groups.iter().map(|group| self.shard_status(group));
+        reasons.extend(waiting.filter_map(|shard| problem(&shard)));
+        reasons
+    }
+
+    fn measure(&self) {
+        self.store.measure();
+        self.edge.measure();
+        self.statuses.measure();
+        if let Some(space) = self.space() {
+            metrics::measured(space);
+        }
+        let statuses: Vec<_> = self
+            .groups
+            .iter()
+            .map(|group| self.shard_status(group).role())
+            .collect();
+        let count = |role| statuses.iter().filter(|status| **status == role).count();
+        replicas([
+            ("leader", count(ShardRole::Leader)),
+            ("catching-up", count(ShardRole::CatchingUp)),
+            ("follower", count(ShardRole::Follower)),
+            ("failed", count(ShardRole::Failed)),
+        ]);
     }
 
     async fn status(&self) -> BrokerStatus {
         let shards: Vec<_> = self.groups.iter().map(|group| self.shard_status(group)).collect();
         let sums = self.statuses.sums();
         let committed = self.statuses.committed();
-        let mut problems: Vec<_> = shards
-            .iter()
-            .filter(|shard| shard.role != i32::from(ShardRole::Leader))
-            .map(|shard| format!("shard {} is not led", shard.shard))
-            .collect();
-        if !self.has_listeners {
-            problems.push("there is no listener for clients: edge.c2s and edge.c2s_tls are empty".to_owned());
-        }
+        let resources = self.resources();
+        let mut problems: Vec<_> = shards.iter().filter_map(problem).collect();
+        problems.extend(self.problems(&resources));
         BrokerStatus {
             node_id: self.node.0,
             shards,
@@ -146,6 +272,7 @@ impl Broker for LocalBroker {
                 entries_committed: committed.entries,
                 batches_committed: committed.batches,
             },
+            resources,
             problems,
         }
     }
@@ -160,14 +287,32 @@ impl Broker for LocalBroker {
 
     async fn user_list(
         &self,
-        domain: Option<String>,
+        filter: UserFilter,
         after: Option<Cursor>,
         count: usize,
     ) -> Result<UserPage, BrokerError> {
         let (groups, map) = (self.groups.clone(), self.map.clone());
         // It reads from the disk.
-        let listed = tokio::task::spawn_blocking(move || list(&groups, &map, domain.as_deref(), after, count)).await;
+        let listed = tokio::task::spawn_blocking(move || list(&groups, &map, &filter, after, count)).await;
         listed.map_err(|error| BrokerError::Failed(format!("accounts cannot be listed: {error}")))?
+    }
+
+    fn import_lane(&self, account: &BareJid) -> usize {
+        usize::from(self.map.shard_of(jid::slot(account.as_str())).0)
+    }
+
+    async fn user_import(
+        &self,
+        lane: usize,
+        accounts: Arc<[Account]>,
+        existing: Existing,
+    ) -> Result<Vec<Imported>, BrokerError> {
+        let shard = ShardId(u16::try_from(lane).unwrap_or(u16::MAX));
+        let request = Administer::Import { accounts, existing };
+        match self.ask(shard, request, IMPORT_TIMEOUT).await? {
+            Administered::Imported(results) => Ok(results),
+            _ => Err(unavailable(shard, "has no leader")),
+        }
     }
 
     async fn user_delete(&self, account: BareJid) -> Result<(), BrokerError> {
@@ -183,34 +328,49 @@ impl Broker for LocalBroker {
     }
 }
 
+/// What is wrong with a shard.
+fn problem(shard: &ShardStatus) -> Option<String> {
+    let number = shard.shard;
+    match shard.role() {
+        ShardRole::Leader => None,
+        ShardRole::CatchingUp => Some(format!("shard {number} waits for its edges before it serves")),
+        ShardRole::Failed => Some(format!("shard {number} has stopped: its storage has failed")),
+        ShardRole::Follower | ShardRole::Unspecified => Some(format!("shard {number} has no leader")),
+    }
+}
+
+fn unavailable(shard: ShardId, why: &str) -> BrokerError {
+    BrokerError::Unavailable(format!("shard {} {why}", shard.0))
+}
+
 /// One page of accounts, slot by slot.
 fn list(
     groups: &[Group],
     map: &ShardMap,
-    domain: Option<&str>,
+    filter: &UserFilter,
     after: Option<Cursor>,
     count: usize,
 ) -> Result<UserPage, BrokerError> {
     let mut after = after.as_ref().and_then(last_of);
     let first = after.as_ref().map_or(0, |last| jid::slot(last.as_str()));
-    let mut accounts = Vec::new();
+    let (mut accounts, mut looked_at) = (Vec::new(), 0);
     for slot in first..SHARD_SLOTS {
         let Some(group) = groups.get(usize::from(map.shard_of(slot).0)) else {
             continue;
         };
         let rows = group.rows();
         loop {
-            let page = accounts_of(&rows, slot, after.as_ref(), count);
+            let wanted = count - accounts.len();
+            let page = accounts_of(&rows, slot, after.as_ref(), wanted);
             let page = page.map_err(|error| BrokerError::Failed(error.to_string()))?;
-            let is_last = page.len() < count;
-            after = page.last().cloned();
-            accounts.extend(
-                page.into_iter()
-                    .filter(|jid| domain.is_none_or(|domain| jid.domain() == domain)),
-            );
-            if accounts.len() >= count {
-                accounts.truncate(count);
-                let next = accounts.last().map(|jid| Cursor(jid.as_str().to_owned().into()));
+            let is_last = page.len() < wanted;
+            looked_at += page.len();
+            if let Some(last) = page.last() {
+                after = Some(last.jid.clone());
+            }
+            accounts.extend(page.into_iter().filter(|account| filter.admits(&account.jid)));
+            if accounts.len() >= count || (looked_at >= LOOKED_AT_MAX && after.is_some()) {
+                let next = after.map(|last| Cursor(last.as_str().to_owned().into()));
                 return Ok(UserPage { accounts, next });
             }
             if is_last {

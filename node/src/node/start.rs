@@ -17,7 +17,7 @@ use heronry_xmpp::{
     xep,
 };
 
-use super::{LocalBroker, Node, Running, Threads};
+use super::{LocalBroker, Node, Running, Threads, broker::Parts};
 use crate::{
     StartError,
     clock::{Clock, SystemRandom},
@@ -25,6 +25,7 @@ use crate::{
     data,
     edge::{Begins, Edge, Hub, Listeners},
     shard::{Inboxes, Shards, Statuses},
+    telemetry::Export,
     tls::Tls,
 };
 
@@ -61,7 +62,8 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
         node,
         start: SystemRandom::number(),
     };
-    let hub = Arc::new(Hub::new(id, map.clone(), Arc::clone(&inboxes)));
+    let (export, traces) = Export::start(&config.telemetry, node, config.limits.spans_waiting())?;
+    let hub = Arc::new(Hub::new(id, map.clone(), Arc::clone(&inboxes), traces));
 
     let store_of_groups: Arc<dyn Store> = Arc::clone(&store) as _;
     let groups = match Groups::start(store_of_groups, options).await {
@@ -123,14 +125,26 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
         return Err(StartError::Failed("not every shard has got a leader".to_owned()));
     }
 
-    let listeners = edge_threads
-        .run(listen(
-            Arc::clone(&edge),
-            config.edge.c2s.clone(),
-            config.edge.c2s_tls.clone(),
-        ))
-        .await??;
-    let broker = LocalBroker::new(node, hub, inboxes, statuses, group_handles.clone(), &config);
+    let opening = listen(Arc::clone(&edge), config.edge.c2s.clone(), config.edge.c2s_tls.clone());
+    let listeners = match edge_threads.run(opening).await.and_then(|opened| opened) {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            // A process that exits while the store's threads run may be aborted.
+            shards.stop().await;
+            let _ = groups.shutdown().await;
+            return Err(error);
+        }
+    };
+    let parts = Parts {
+        node,
+        hub,
+        inboxes,
+        statuses,
+        groups: group_handles.clone(),
+        store: Arc::clone(&store),
+        edge: Arc::clone(&edge),
+    };
+    let broker = LocalBroker::new(parts, &config);
     Ok(Node {
         broker: Arc::new(broker),
         store,
@@ -144,6 +158,7 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
             edge,
             shards,
             groups,
+            export,
             _edge_threads: edge_threads,
             _shard_threads: shard_threads,
         })),

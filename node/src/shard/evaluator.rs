@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use heronry_cluster::{Group, Leadership, ShardRows};
 use heronry_xmpp::{
-    link::{EdgeId, ShardId, Term, ToEdge, ToPeer},
+    link::{EdgeId, ShardId, Term, ToEdge, ToPeer, ToShard},
     rows::{RowsError, Timestamp},
-    shard::{Administered, Config, Io, Output, Shard},
+    shard::{Administered, BatchNo, Config, Io, Output, Shard},
 };
 use tokio::sync::oneshot;
 
@@ -16,12 +16,13 @@ use super::{
     Control, Inboxes, ShardLimits, Statuses, Traffic,
     entity::Entities,
     inbox::Run,
-    metrics::{self, Runs},
+    metrics::{self, Outcomes, Runs},
     proposer::Proposer,
 };
 use crate::{
     clock::{Clock, SystemRandom},
     edge::{Hub, Port},
+    telemetry::Trace,
 };
 
 /// Ticks after which a shard tells how it is.
@@ -62,6 +63,9 @@ pub(super) struct Evaluator {
     /// Connections that are to wake.
     woken: Vec<Arc<Port>>,
     runs: Runs,
+    outcomes: Outcomes,
+    /// Traced stanzas whose batches are not committed, and since when.
+    committing: Vec<(BatchNo, Trace, SystemTime)>,
 }
 
 impl Evaluator {
@@ -88,6 +92,8 @@ impl Evaluator {
             out: Vec::new(),
             woken: Vec::new(),
             runs: Runs::new(),
+            outcomes: Outcomes::new(),
+            committing: Vec::new(),
         }
     }
 
@@ -128,10 +134,17 @@ impl Evaluator {
             self.control(message);
         }
         for message in run.traffic.drain(..) {
+            let traced = match self.around.hub.traces().now() {
+                None => None,
+                Some(began) => self.trace_of(&message).map(|trace| (trace, began, self.out.len())),
+            };
             self.step(|shard, io| match message {
                 Traffic::Edge { edge, term, message } => shard.from_edge(edge, term, message, io),
                 Traffic::Peer { from, term, message } => shard.from_peer(from, term, message, io),
             });
+            if let Some((trace, began, outputs)) = traced {
+                self.traced(trace, began, outputs);
+            }
         }
         if std::mem::take(&mut run.tick) {
             self.tick();
@@ -149,6 +162,46 @@ impl Evaluator {
         self.around.statuses.leads(self.id, leads);
     }
 
+    /// The trace of the stanza in a message, when there is one and it is traced. A repeat has been traced before.
+    fn trace_of(&self, message: &Traffic) -> Option<Trace> {
+        let (session, frame) = match message {
+            Traffic::Edge {
+                message:
+                    ToShard::Submit {
+                        session,
+                        frame,
+                        repeat: false,
+                        ..
+                    },
+                ..
+            } => (*session, *frame),
+            Traffic::Peer {
+                message: ToPeer::Forward(forward),
+                ..
+            } if !forward.repeat => (forward.session, forward.frame),
+            _ => return None,
+        };
+        self.around.hub.traces().of(session, frame)
+    }
+
+    /// A traced stanza has been evaluated since `began`; what came of it begins at `outputs`.
+    fn traced(&mut self, trace: Trace, began: SystemTime, outputs: usize) {
+        let written = self
+            .out
+            .get(outputs..)
+            .unwrap_or_default()
+            .iter()
+            .rev()
+            .find_map(|output| match output {
+                Output::Propose { no, .. } => Some(*no),
+                _ => None,
+            });
+        trace.evaluated(self.id, began, written.is_some());
+        if let Some(no) = written {
+            self.committing.push((no, trace, SystemTime::now()));
+        }
+    }
+
     fn control(&mut self, message: Control) {
         match message {
             Control::Leadership(Leadership::Leader { term }) => self.lead(term.0),
@@ -163,6 +216,10 @@ impl Evaluator {
                     self.proposer.ended(&result);
                     if result.is_ok() {
                         self.around.statuses.has_committed(batches);
+                        let id = self.id;
+                        for (_, trace, began) in self.committing.extract_if(.., |(of, ..)| *of <= no) {
+                            trace.committed(id, began);
+                        }
                         self.step(|shard, io| shard.committed(no, io));
                     }
                 }
@@ -228,6 +285,7 @@ impl Evaluator {
 
     fn begin(&mut self, begin: impl FnOnce(&mut Shard, &mut Io<'_>) -> Result<(), RowsError>) -> bool {
         self.tickets.clear();
+        self.committing.clear();
         self.entities.forget();
         let begun = self.step(begin);
         self.proposer.begin(self.shard.term());
@@ -241,6 +299,7 @@ impl Evaluator {
     fn follow(&mut self) {
         self.shard.follow();
         self.tickets.clear();
+        self.committing.clear();
         self.entities.forget();
         self.proposer.begin(Term::default());
     }
@@ -280,6 +339,9 @@ impl Evaluator {
         match output {
             Output::Propose { no, batch } => self.proposer.push(no, batch),
             Output::Edge { to, term, message } => {
+                if let ToEdge::Deliver { delivery, .. } = &message {
+                    self.outcomes.delivered(delivery.origin, &delivery.stanza);
+                }
                 if to == self.around.hub.id() {
                     self.around.hub.take_from(self.id, term, message, &mut self.woken);
                 }
@@ -290,7 +352,12 @@ impl Evaluator {
                     .announce(self.id, term, matches!(message, ToEdge::Leading));
             }
             Output::Await(edges) => self.await_edges(&edges),
-            Output::Peer { to, term, message } => self.to_peer(to, term, message),
+            Output::Peer { to, term, message } => {
+                if let ToPeer::Forward(forward) = &message {
+                    self.outcomes.forwarded(&forward.stanza);
+                }
+                self.to_peer(to, term, message);
+            }
             Output::AllPeers { term } => {
                 for (peer, _) in self.around.inboxes.iter().filter(|(peer, _)| *peer != self.id) {
                     self.to_peer(peer, term, ToPeer::Leading);

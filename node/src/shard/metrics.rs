@@ -2,8 +2,109 @@
 
 use std::time::Duration;
 
-use heronry_xmpp::shard::{Event, Stats};
+use heronry_storage::Metric;
+use heronry_xmpp::{
+    link::Origin,
+    shard::{Event, Stats},
+    stanza::{Kind, Stanza},
+};
 use metrics::{Counter, Histogram};
+
+/// The metrics of shards.
+pub(crate) const METRICS: &[Metric] = &[
+    Metric::gauge("shard_replicas", "Shards that this node has a replica of").with(&[(
+        "role",
+        "`leader`, `catching-up` (leads, and waits for its edges), `follower`, `failed`",
+    )]),
+    Metric::counter("shard_runs_total", "Runs of messages that shards have evaluated"),
+    Metric::counter("shard_messages_total", "Messages in them, of edges, other shards, the store and operators"),
+    Metric::histogram("shard_run_seconds", "Time to evaluate a run"),
+    Metric::counter("shard_proposals_total", "Entries that shards have proposed"),
+    Metric::counter("shard_batches_proposed_total", "Batches in them"),
+    Metric::counter("shard_proposals_held_total", "Entries that had to wait because the group had no room"),
+    Metric::counter("shard_traffic_held_total", "Times traffic had to wait because proposals did not keep up"),
+    Metric::counter("shard_stanzas_total", "Stanzas by what became of them").with(&[
+        ("kind", "`message`, `presence`, `iq`"),
+        (
+            "outcome",
+            "`delivered` (given to a device's edge), `from-store` (the same, later), `answered` (a reply to its sender), \
+             `bounced` (an error to its sender), `forwarded` (given to another shard)",
+        ),
+    ]),
+    Metric::counter("shard_messages_stored_total", "Messages stored for accounts that were away"),
+    Metric::counter("shard_stanzas_refused_total", "Stanzas and requests refused at a limit")
+        .with(&[("reason", "one for each limit, such as `session-queue-full`, `store-full`, `forwards-full`")]),
+    Metric::counter("shard_sessions_ended_total", "Sessions that ended")
+        .with(&[("reason", "a fixed list, such as `closed`, `timeout`, `replaced`, `too-slow`, `account-removed`")]),
+    Metric::counter("shard_started_over_total", "Times a shard started over because a commit had failed"),
+    Metric::gauge("shard_sessions", "Sessions of the shards that this node leads").with(&[(
+        "state",
+        "`attached` (has a socket), `detached` (waits to be resumed)",
+    )]),
+    Metric::gauge("shard_forwards", "Stanzas that wait for other shards"),
+    Metric::counter("shard_entities_activated_total", "Sessions that got an actor of their own"),
+    Metric::gauge("shard_entities_active", "Sessions that have an actor of their own now"),
+    Metric::counter(
+        "shard_entities_deferred_total",
+        "Reads of rows that had to wait because too many sessions were active",
+    ),
+    Metric::counter("shard_actors_failed_total", "Actors of shards that failed and were started anew"),
+];
+
+/// Stanzas by what became of them: counted too often for counters to be looked up by name.
+pub(super) struct Outcomes {
+    delivered: [Counter; 3],
+    from_store: [Counter; 3],
+    answered: [Counter; 3],
+    bounced: [Counter; 3],
+    forwarded: [Counter; 3],
+}
+
+impl Outcomes {
+    pub(super) fn new() -> Self {
+        let kinds = ["message", "presence", "iq"];
+        let of =
+            |outcome| kinds.map(|kind| metrics::counter!("shard_stanzas_total", "kind" => kind, "outcome" => outcome));
+        Self {
+            delivered: of("delivered"),
+            from_store: of("from-store"),
+            answered: of("answered"),
+            bounced: of("bounced"),
+            forwarded: of("forwarded"),
+        }
+    }
+
+    /// A stanza is on its way to a device.
+    pub(super) fn delivered(&self, origin: Origin, stanza: &Stanza) {
+        let counters = match origin {
+            Origin::Answer { .. } if stanza.kind.is_error() => &self.bounced,
+            Origin::Answer { .. } => &self.answered,
+            Origin::Stored { .. } => &self.from_store,
+            _ => &self.delivered,
+        };
+        counters[place(stanza.kind)].increment(1);
+    }
+
+    /// A stanza is on its way to another shard.
+    pub(super) fn forwarded(&self, stanza: &Stanza) {
+        self.forwarded[place(stanza.kind)].increment(1);
+    }
+}
+
+fn place(kind: Kind) -> usize {
+    match kind {
+        Kind::Message(_) => 0,
+        Kind::Presence(_) => 1,
+        Kind::Iq(_) => 2,
+    }
+}
+
+/// So many shards of this node are in each role.
+pub(crate) fn replicas(roles: [(&'static str, usize); 4]) {
+    for (role, shards) in roles {
+        metrics::gauge!("shard_replicas", "role" => role).set(shards as f64);
+    }
+}
 
 /// Runs of messages: counted too often for counters to be looked up by name.
 pub(super) struct Runs {

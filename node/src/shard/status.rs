@@ -69,15 +69,11 @@ impl Statuses {
         if let Some(status) = self.shards.get(usize::from(shard.0)) {
             *status.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
         }
-        // Each shard tells at the same pace; one of them adds up.
-        if shard.0 == 0 {
-            metrics::sums(&self.sums());
-        }
     }
 
-    /// Whether all shards evaluate.
-    pub(crate) fn all_lead(&self) -> bool {
-        *self.leading.borrow() == self.shards.len()
+    /// Tells what is going on in all shards, for metrics.
+    pub(crate) fn measure(&self) {
+        metrics::sums(&self.sums());
     }
 
     /// Waits until all shards evaluate.

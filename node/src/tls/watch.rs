@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use heronry_storage::Metric;
 use metrics::{counter, gauge};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
@@ -13,6 +14,19 @@ use crate::{StartError, config::Config};
 
 /// How often it is said how long the certificate is still good, at least.
 const REPORT: Duration = Duration::from_secs(60);
+
+/// The metrics of certificates.
+pub(crate) const METRICS: &[Metric] = &[
+    Metric::counter(
+        "tls_certificate_reloads_total",
+        "Times a changed certificate was read again",
+    )
+    .with(&[("result", "`done`, `failed` (the former one is used)")]),
+    Metric::gauge(
+        "tls_certificate_expires_in_seconds",
+        "How long the certificate is still good; less than 0 once it is not",
+    ),
+];
 
 /// TLS as connections begin it now. Those that have begun keep what they began with.
 #[derive(Debug)]

@@ -49,8 +49,8 @@ impl Accounts {
             .unwrap()
             .into_inner();
         let mut jids = Vec::new();
-        while let Some(account) = list.message().await.unwrap() {
-            jids.push(account.jid);
+        while let Some(page) = list.message().await.unwrap() {
+            jids.extend(page.users.into_iter().map(|user| user.jid));
         }
         jids
     }

@@ -6,12 +6,14 @@ use heronry_node::{
     StartError,
     admin::{Admin, AdminOptions, Token},
     config::Config,
+    telemetry::metrics::Recorded,
 };
 use heronry_proto::admin::{
-    Health, ScramKeySet, StatusRequest, UserAddRequest, UserDeleteRequest, UserImportRequest, UserListRequest,
-    UserPasswdRequest, admin_client::AdminClient, user_add_request, user_import_request, user_passwd_request,
+    ExistingUsers, Health, ImportedUser, ScramHash as WireHash, ScramKeySet, ScramKeys as WireKeys, StatusRequest,
+    UserAddRequest, UserDeleteRequest, UserImportReply, UserImportRequest, UserListRequest, UserPasswdRequest,
+    admin_client::AdminClient, imported_user, user_add_request, user_passwd_request,
 };
-use heronry_xmpp::sasl::{Password, ScramHash};
+use heronry_xmpp::sasl::{Password, ScramHash, ScramKeys};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -37,7 +39,7 @@ impl Port {
         let mut config = Config::default();
         config.admin.listen = "127.0.0.1:0".parse().unwrap();
         config.limits.admin_connections_max = 4;
-        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        let metrics = Recorded::new(PrometheusBuilder::new().build_recorder().handle());
         let options = AdminOptions {
             token: token.clone(),
             metrics,
@@ -68,12 +70,18 @@ impl Port {
 
     /// The status line of `GET path` with these headers.
     async fn get(&self, path: &str, headers: &str) -> String {
+        let answer = self.answer(path, headers).await;
+        answer.lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// The answer to `GET path` with these headers.
+    async fn answer(&self, path: &str, headers: &str) -> String {
         let mut socket = TcpStream::connect(self.admin.address()).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).await.unwrap();
-        answer.lines().next().unwrap_or_default().to_owned()
+        answer
     }
 }
 
@@ -91,6 +99,11 @@ async fn health_and_metrics_are_for_everybody_and_readiness_follows_the_broker()
     assert_eq!(port.get("/healthz", host).await, "HTTP/1.1 200 OK");
     assert_eq!(port.get("/metrics", host).await, "HTTP/1.1 200 OK");
     assert_eq!(port.get("/readyz", host).await, "HTTP/1.1 503 Service Unavailable");
+    let answer = port.answer("/readyz", host).await;
+    assert!(
+        answer.ends_with("\r\n\r\nnot ready\nshard 3 has no leader\n"),
+        "{answer}"
+    );
     port.broker.ready.store(true, Ordering::Relaxed);
     assert_eq!(port.get("/readyz", host).await, "HTTP/1.1 200 OK");
 }
@@ -136,8 +149,10 @@ async fn every_method_wants_the_token() {
             .await
             .unwrap_err()
             .code(),
+        client.user_count(UserListRequest::default()).await.unwrap_err().code(),
+        client.user_export(UserListRequest::default()).await.unwrap_err().code(),
     ];
-    assert_eq!(codes, [Code::Unauthenticated; 6]);
+    assert_eq!(codes, [Code::Unauthenticated; 8]);
     let mut wrong = Request::new(StatusRequest {});
     wrong
         .metadata_mut()
@@ -291,10 +306,45 @@ async fn a_list_of_many_pages_has_everybody_once() {
         .unwrap()
         .into_inner();
     let mut listed = Vec::new();
-    while let Some(account) = list.message().await.unwrap() {
-        listed.push(account.jid);
+    while let Some(page) = list.message().await.unwrap() {
+        listed.extend(page.users.into_iter().map(|user| user.jid));
     }
     assert_eq!(listed, names);
+    let count = async |prefix: &str| {
+        let request = UserListRequest {
+            domain: "localhost".to_owned(),
+            prefix: prefix.to_owned(),
+        };
+        let counted = port.client().await.user_count(port.request(request)).await.unwrap();
+        counted.into_inner().users
+    };
+    assert_eq!((count("").await, count("u00").await, count("v").await), (600, 10, 0));
+}
+
+/// Sends these accounts, each with a password, and adds the replies up.
+async fn import(port: &Port, existing: ExistingUsers, jids: &[&str]) -> UserImportReply {
+    let users = jids.iter().zip(1..).map(|(jid, number)| ImportedUser {
+        number,
+        jid: (*jid).to_owned(),
+        credentials: Some(imported_user::Credentials::Password("p".to_owned())),
+    });
+    let requests = users.map(move |user| UserImportRequest {
+        users: vec![user],
+        existing: existing.into(),
+    });
+    let requests: Vec<_> = requests.collect();
+    let mut client = port.client().await;
+    let replies = client.user_import(port.request(futures::stream::iter(requests))).await;
+    let mut replies = replies.unwrap().into_inner();
+    let mut sum = UserImportReply::default();
+    while let Some(reply) = replies.message().await.unwrap() {
+        sum.created += reply.created;
+        sum.replaced += reply.replaced;
+        sum.kept += reply.kept;
+        sum.refusals.extend(reply.refusals);
+    }
+    sum.refusals.sort_unstable_by_key(|refusal| refusal.number);
+    sum
 }
 
 #[tokio::test]
@@ -305,21 +355,81 @@ async fn an_import_counts_and_names_what_it_refuses() {
         .user_add(port.request(password("old@localhost", "p")))
         .await
         .unwrap();
-    let requests = ["new@localhost", "old@localhost", "b@elsewhere.example"].map(|jid| UserImportRequest {
-        jid: jid.to_owned(),
-        credentials: Some(user_import_request::Credentials::Password("p".to_owned())),
-    });
-    let reply = client
-        .user_import(port.request(futures::stream::iter(requests)))
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!((reply.created, reply.replaced, reply.refused), (1, 1, 1));
-    assert_eq!(reply.refusals[0].jid, "b@elsewhere.example");
+    let jids = ["new@localhost", "old@localhost", "b@elsewhere.example"];
+    let reply = import(&port, ExistingUsers::Replace, &jids).await;
     assert_eq!(
-        reply.refusals[0].reason,
-        "elsewhere.example is not served here, only localhost"
+        (reply.created, reply.replaced, reply.kept, reply.refusals.len()),
+        (1, 1, 0, 1)
     );
+    let refusal = &reply.refusals[0];
+    assert_eq!((refusal.number, refusal.jid.as_str()), (3, "b@elsewhere.example"));
+    assert_eq!(refusal.reason, "elsewhere.example is not served here, only localhost");
+}
+
+#[tokio::test]
+async fn what_happens_with_accounts_that_exist_is_the_callers_choice() {
+    let port = Port::open().await;
+    let mut client = port.client().await;
+    client
+        .user_add(port.request(password("old@localhost", "other")))
+        .await
+        .unwrap();
+    let kept = import(&port, ExistingUsers::Keep, &["old@localhost"]).await;
+    assert_eq!((kept.created, kept.replaced, kept.kept), (0, 0, 1));
+    let refused = import(&port, ExistingUsers::Refuse, &["old@localhost", "x@localhost"]).await;
+    assert_eq!((refused.created, refused.refusals.len()), (1, 1));
+    assert_eq!(refused.refusals[0].reason, "there is an account old@localhost already");
+    let other = Password::new("other").unwrap();
+    assert!(port.broker.accounts.lock().unwrap()["old@localhost"][0].verify(&other));
+}
+
+#[tokio::test]
+async fn an_import_waits_for_a_shard_that_has_no_leader_for_a_moment() {
+    let port = Port::open().await;
+    port.broker.unavailable.store(3, Ordering::Relaxed);
+    let reply = import(&port, ExistingUsers::Replace, &["a@localhost"]).await;
+    assert_eq!((reply.created, reply.refusals), (1, Vec::new()));
+}
+
+#[tokio::test]
+async fn an_import_is_committed_many_accounts_at_a_time_and_nobody_is_forgotten() {
+    let port = Port::open().await;
+    let names: Vec<_> = (0..3000).map(|n| format!("u{n}@localhost")).collect();
+    let keys = ScramKeys::derive(ScramHash::Sha256, &Password::new("p").unwrap(), &[7; 16], 4096).unwrap();
+    let keys = ScramKeySet {
+        keys: vec![WireKeys {
+            hash: WireHash::Sha256.into(),
+            iterations: 4096,
+            salt: keys.salt().to_vec().into(),
+            stored_key: keys.stored_key().to_vec().into(),
+            server_key: keys.server_key().to_vec().into(),
+        }],
+    };
+    let user = |(number, jid): (usize, &String)| ImportedUser {
+        number: number as u64,
+        jid: jid.clone(),
+        credentials: Some(imported_user::Credentials::Keys(keys.clone())),
+    };
+    let users: Vec<_> = names.iter().enumerate().map(user).collect();
+    let requests: Vec<_> = users
+        .chunks(100)
+        .map(|users| UserImportRequest {
+            users: users.to_vec(),
+            existing: 0,
+        })
+        .collect();
+    let mut client = port.client().await;
+    let replies = client.user_import(port.request(futures::stream::iter(requests))).await;
+    let mut replies = replies.unwrap().into_inner();
+    let mut created = 0;
+    while let Some(reply) = replies.message().await.unwrap() {
+        assert_eq!(reply.refusals, []);
+        created += reply.created;
+    }
+    assert_eq!((created, port.broker.accounts.lock().unwrap().len()), (3000, 3000));
+    // 3 000 accounts of some 300 bytes, 64 KiB at a time, and what is left in each of two lanes.
+    let batches = port.broker.batches.load(Ordering::Relaxed);
+    assert!((5..=40).contains(&batches), "{batches}");
 }
 
 #[tokio::test]
@@ -354,7 +464,7 @@ async fn a_taken_address_is_an_error_that_names_its_key() {
     let port = Port::open().await;
     let mut config = port.config.clone();
     config.admin.listen = port.admin.address();
-    let metrics = PrometheusBuilder::new().build_recorder().handle();
+    let metrics = Recorded::new(PrometheusBuilder::new().build_recorder().handle());
     let second = Admin::start(
         &config,
         Arc::clone(&port.broker),

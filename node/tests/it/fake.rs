@@ -3,25 +3,39 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
-use heronry_node::admin::{Broker, BrokerError, BrokerStatus, Cursor, UserPage};
-use heronry_xmpp::{jid::BareJid, sasl::ScramKeys};
+use heronry_node::admin::{Broker, BrokerError, BrokerStatus, Cursor, UserFilter, UserPage};
+use heronry_xmpp::{
+    jid::BareJid,
+    rows::Timestamp,
+    sasl::ScramKeys,
+    shard::{Account, Existing, Imported, Listed},
+};
 
 #[derive(Default)]
 pub(crate) struct FakeBroker {
     pub(crate) accounts: Mutex<BTreeMap<String, Vec<ScramKeys>>>,
     pub(crate) ready: AtomicBool,
     pub(crate) problems: Mutex<Vec<String>>,
+    /// How many batches of imports find it unavailable before one does not.
+    pub(crate) unavailable: AtomicU32,
+    /// Batches of imports that it took.
+    pub(crate) batches: AtomicU32,
 }
 
 impl Broker for FakeBroker {
-    fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+    fn not_ready(&self) -> Vec<String> {
+        match self.ready.load(Ordering::Relaxed) {
+            true => Vec::new(),
+            false => vec!["shard 3 has no leader".to_owned()],
+        }
     }
+
+    fn measure(&self) {}
 
     async fn status(&self) -> BrokerStatus {
         BrokerStatus {
@@ -42,25 +56,62 @@ impl Broker for FakeBroker {
 
     async fn user_list(
         &self,
-        domain: Option<String>,
+        filter: UserFilter,
         after: Option<Cursor>,
         count: usize,
     ) -> Result<UserPage, BrokerError> {
         let accounts = self.accounts.lock().unwrap();
-        let wanted = |jid: &&String| {
-            after.as_ref().is_none_or(|after| jid.as_bytes() > &after.0[..])
-                && domain
-                    .as_ref()
-                    .is_none_or(|domain| jid.ends_with(&format!("@{domain}")))
+        let listed = |(jid, keys): (&String, &Vec<ScramKeys>)| Listed {
+            jid: BareJid::parse(jid).unwrap(),
+            created: Timestamp(1_000_000),
+            keys: keys.clone(),
         };
-        let page: Vec<_> = accounts
-            .keys()
-            .filter(wanted)
-            .take(count)
-            .map(|jid| BareJid::parse(jid).unwrap())
-            .collect();
-        let next = (page.len() == count).then(|| Cursor(page[count - 1].as_str().to_owned().into()));
+        let wanted = |account: &Listed| {
+            after
+                .as_ref()
+                .is_none_or(|after| account.jid.as_str().as_bytes() > &after.0[..])
+                && filter.admits(&account.jid)
+        };
+        let page: Vec<_> = accounts.iter().map(listed).filter(wanted).take(count).collect();
+        let next = (page.len() == count).then(|| Cursor(page[count - 1].jid.as_str().to_owned().into()));
         Ok(UserPage { accounts: page, next })
+    }
+
+    /// Two lanes, so that batches of different lanes are mixed.
+    fn import_lane(&self, account: &BareJid) -> usize {
+        account.as_str().len() % 2
+    }
+
+    async fn user_import(
+        &self,
+        lane: usize,
+        wanted: Arc<[Account]>,
+        existing: Existing,
+    ) -> Result<Vec<Imported>, BrokerError> {
+        if self
+            .unavailable
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |times| times.checked_sub(1))
+            .is_ok()
+        {
+            return Err(BrokerError::Unavailable("not now".to_owned()));
+        }
+        let mut accounts = self.accounts.lock().unwrap();
+        let import = |account: &Account| {
+            assert_eq!(self.import_lane(&account.jid), lane);
+            let jid = account.jid.as_str().to_owned();
+            match (accounts.contains_key(&jid), existing) {
+                (true, Existing::Keep) => return Imported::Kept,
+                (true, Existing::Refuse) => return Imported::Exists,
+                _ => {}
+            }
+            match accounts.insert(jid, account.keys.clone()) {
+                None => Imported::Created,
+                Some(_) => Imported::Replaced,
+            }
+        };
+        let results = wanted.iter().map(import).collect();
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        Ok(results)
     }
 
     async fn user_delete(&self, account: BareJid) -> Result<(), BrokerError> {

@@ -42,7 +42,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use accounts::{Account, Administer, Administered, accounts_of};
+pub use accounts::{Account, Administer, Administered, Existing, Imported, Listed, accounts_of};
 pub use config::{Config, Limits, ShardMap};
 pub use pipeline::BatchNo;
 

@@ -46,6 +46,12 @@ impl<E> Pipeline<E> {
         self.evaluated
     }
 
+    /// The upcoming batch, which is several entities' or the shard's own, changes this one, too.
+    pub(super) fn will_write(&mut self, entity: &BareJid) {
+        let upcoming = self.upcoming();
+        self.busy.insert(entity.clone(), upcoming);
+    }
+
     /// The batch that effects of `entity` must wait for; zero when there is none. The shard itself waits for everything.
     pub(super) fn waits_for(&self, entity: Option<&BareJid>) -> BatchNo {
         match entity {
