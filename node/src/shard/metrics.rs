@@ -36,6 +36,11 @@ pub(crate) const METRICS: &[Metric] = &[
         .with(&[("reason", "one for each limit, such as `session-queue-full`, `store-full`, `forwards-full`")]),
     Metric::counter("shard_sessions_ended_total", "Sessions that ended")
         .with(&[("reason", "a fixed list, such as `closed`, `timeout`, `replaced`, `too-slow`, `account-removed`")]),
+    Metric::counter(
+        "shard_accounts_by_owner_total",
+        "What devices have done with their accounts (XEP-0077)",
+    )
+    .with(&[("what", "`registered`, `password-changed`, `removed`")]),
     Metric::counter("shard_started_over_total", "Times a shard started over because a commit had failed"),
     Metric::gauge("shard_sessions", "Sessions of the shards that this node leads").with(&[(
         "state",
