@@ -8,7 +8,7 @@ use crate::im::delivery::{self, Disposition, Resource};
 use crate::im::stored::{StoredCountRow, StoredRow, is_storable, stored_count_key, stored_key};
 use crate::jid::{BareJid, Jid};
 use crate::link::{Forward, Origin, ShardId};
-use crate::rows::{Rows, Table, Timestamp, Write, account_key};
+use crate::rows::{Key, Rows, Table, Timestamp, Write, account_key};
 use crate::sasl::is_anonymous;
 use crate::session::Receipt;
 use crate::stanza::{IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
@@ -210,6 +210,11 @@ impl Shard {
         if is_anonymous(account) {
             return false;
         }
+        let place = stored_key(account, at);
+        if self.is_there(turn, &place, io) {
+            // Its session lost it twice, to two failures: it is one message.
+            return true;
+        }
         let key = stored_count_key(account);
         let mut count = self.stored_count(turn, account, io);
         if count.messages >= self.config.limits.stored_messages_max {
@@ -219,7 +224,7 @@ impl Shard {
         count.messages += 1;
         turn.put(key, &count);
         turn.put(
-            stored_key(account, at),
+            place,
             &StoredRow {
                 stanza: stanza.encode(),
                 at: at.0,
@@ -227,6 +232,14 @@ impl Shard {
         );
         io.out.push(Output::Count(Event::Stored));
         true
+    }
+
+    /// Whether there is such a row, after the turn's own writes.
+    fn is_there(&self, turn: &Turn, key: &Key, io: &Io<'_>) -> bool {
+        match turn.writes.iter().rev().find(|write| write.key() == key) {
+            Some(write) => matches!(write, Write::Put(..)),
+            None => self.overlay.over(io.rows).row(key).is_ok_and(|row| row.is_some()),
+        }
     }
 
     /// How many messages are stored, the turn's own included.
