@@ -199,6 +199,12 @@ pub struct Shard {
     #[serde(with = "units::bytes")]
     #[schemars(with = "units::Bytes")]
     pub roster_bytes_max: usize,
+    /// Longest name of a contact or of a group; beyond it the device gets `not-acceptable` (RFC 6121 §2.3.3).
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub roster_name_bytes_max: usize,
+    /// Groups of a contact; beyond it the device gets `not-acceptable`.
+    pub roster_groups_max: u32,
     /// Subscription requests that wait for one account's answer; further ones are dropped (RFC 6121 §3.1.3).
     pub subscription_requests_max: u32,
     /// Addresses that one resource may have sent presence to of its own accord (RFC 6121 §4.6); beyond it the device gets
@@ -364,6 +370,8 @@ impl Limits {
             private_elements_max: count(shard.private_elements_max),
             roster_items_max: count(shard.roster_items_max),
             roster_bytes_max: shard.roster_bytes_max,
+            roster_name_bytes_max: shard.roster_name_bytes_max,
+            roster_groups_max: count(shard.roster_groups_max),
             subscription_requests_max: count(shard.subscription_requests_max),
             directed_presence_max: count(shard.directed_presence_max),
             blocked_max: count(shard.blocked_max),
@@ -579,6 +587,8 @@ impl Default for Shard {
             private_elements_max: number(limits.private_elements_max),
             roster_items_max: number(limits.roster_items_max),
             roster_bytes_max: limits.roster_bytes_max,
+            roster_name_bytes_max: limits.roster_name_bytes_max,
+            roster_groups_max: number(limits.roster_groups_max),
             subscription_requests_max: number(limits.subscription_requests_max),
             directed_presence_max: number(limits.directed_presence_max),
             blocked_max: number(limits.blocked_max),

@@ -106,6 +106,10 @@ pub struct Limits {
     pub roster_items_max: usize,
     /// Bytes of one roster as it is sent. Beyond: `resource-constraint`.
     pub roster_bytes_max: usize,
+    /// Bytes of the name of a contact or of a group. Beyond: `not-acceptable` (RFC 6121 §2.3.3).
+    pub roster_name_bytes_max: usize,
+    /// Groups of a contact. Beyond: `not-acceptable`.
+    pub roster_groups_max: usize,
     /// Subscription requests of strangers that wait for one account's answer. Beyond: they are dropped.
     pub subscription_requests_max: usize,
     /// Addresses one resource may have sent presence to of its own accord. Beyond: `resource-constraint`.
@@ -138,6 +142,8 @@ impl Default for Limits {
             private_elements_max: 64,
             roster_items_max: 1000,
             roster_bytes_max: 192 << 10,
+            roster_name_bytes_max: 1023,
+            roster_groups_max: 32,
             subscription_requests_max: 100,
             directed_presence_max: 100,
             blocked_max: 1000,

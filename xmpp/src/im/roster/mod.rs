@@ -50,7 +50,13 @@ impl Feature for Roster {
             Kind::Iq(type_) => type_,
             _ => IqType::Get,
         };
-        match Request::parse(type_, &query, &ItemLimits::default())? {
+        let limits = &context.config.limits;
+        let limits = ItemLimits {
+            name_bytes_max: limits.roster_name_bytes_max,
+            group_bytes_max: limits.roster_name_bytes_max,
+            groups_max: limits.roster_groups_max,
+        };
+        match Request::parse(type_, &query, &limits)? {
             Request::Get { version } => get(context, version.as_deref()),
             Request::Put { jid, name, groups } => put(context, &jid, name, groups).map(|()| None),
             Request::Remove { jid } => remove(context, &jid).map(|()| None),

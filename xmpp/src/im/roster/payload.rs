@@ -25,16 +25,6 @@ pub struct ItemLimits {
     pub groups_max: usize,
 }
 
-impl Default for ItemLimits {
-    fn default() -> Self {
-        Self {
-            name_bytes_max: 1023,
-            group_bytes_max: 1023,
-            groups_max: 32,
-        }
-    }
-}
-
 /// What a client asks of its roster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
