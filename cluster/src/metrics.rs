@@ -18,7 +18,7 @@ pub const METRICS: &[Metric] = &[
     ),
     Metric::counter(
         "raft_batches_committed_total",
-        "Batches in those entries: each is what one stanza or request wrote",
+        "Batches in those entries: each is what one evaluation wrote",
     ),
     Metric::counter(
         "raft_committed_bytes_total",

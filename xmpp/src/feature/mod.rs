@@ -40,6 +40,20 @@ pub enum Target {
     Other,
 }
 
+impl Target {
+    /// For what only the account itself may see and change.
+    ///
+    /// # Errors
+    /// `forbidden` to another account (RFC 6121 §2.3.3), `service-unavailable` when the broker is asked.
+    pub fn own_only(self) -> Result<(), StanzaError> {
+        match self {
+            Self::Own => Ok(()),
+            Self::Other => Err(StanzaError::forbidden()),
+            Self::Host => Err(StanzaError::service_unavailable()),
+        }
+    }
+}
+
 /// A child of an iq that a feature answers, by expanded name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payload {

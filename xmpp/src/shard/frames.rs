@@ -215,21 +215,18 @@ impl Shard {
         if stanza.to.is_none() {
             Arc::make_mut(&mut stanza).to = Some(account.clone().into());
         }
-        let from = session.full.bare();
-        let mut turn = Turn::of(&from);
-        if let Err(error) = self.directed(&mut turn, place, &stanza, io) {
-            return self.bounce(place, frame, &stanza, error, io);
-        }
-        self.carbons_of_sent(&mut turn, place, frame, &stanza, io);
+        let (session, settled, from) = (session.id, session.inbound.settled, session.full.bare());
+        // Whatever refuses the stanza comes before the turn causes anything: its effects would be lost with it.
         let to = self.config.shard_of(account.as_str());
         if to != self.id && self.peers.forwards() >= self.config.limits.forwards_max {
             io.out.push(Output::Count(Event::Refused("forwards-full")));
             return self.bounce(place, frame, &stanza, StanzaError::resource_constraint(), io);
         }
-        let Some(session) = self.sessions.get(place) else {
-            return;
-        };
-        let (session, settled) = (session.id, session.inbound.settled);
+        let mut turn = Turn::of(&from);
+        if let Err(error) = self.directed(&mut turn, place, &stanza, io) {
+            return self.bounce(place, frame, &stanza, error, io);
+        }
+        self.carbons_of_sent(&mut turn, place, frame, &stanza, io);
         turn.effects.push(Effect::Forward(
             to,
             Forward {

@@ -8,7 +8,7 @@ use crate::im::delivery::{self, Disposition, Resource};
 use crate::im::stored::{StoredCountRow, StoredRow, is_storable, stored_count_key, stored_key};
 use crate::jid::{BareJid, Jid};
 use crate::link::{Forward, Origin, ShardId};
-use crate::rows::{Key, Rows, Table, Timestamp, Write, account_key};
+use crate::rows::{Key, Rows, Table, Timestamp, Value, Write, account_key};
 use crate::sasl::is_anonymous;
 use crate::session::Receipt;
 use crate::stanza::{IqType, Kind, MessageType, PresenceType, Stanza, StanzaError};
@@ -211,7 +211,7 @@ impl Shard {
             return false;
         }
         let place = stored_key(account, at);
-        if self.is_there(turn, &place, io) {
+        if self.row_after(turn, &place, io).is_some() {
             // Its session lost it twice, to two failures: it is one message.
             return true;
         }
@@ -234,22 +234,19 @@ impl Shard {
         true
     }
 
-    /// Whether there is such a row, after the turn's own writes.
-    fn is_there(&self, turn: &Turn, key: &Key, io: &Io<'_>) -> bool {
+    /// A row as the turn's own writes leave it.
+    fn row_after(&self, turn: &Turn, key: &Key, io: &Io<'_>) -> Option<Value> {
         match turn.writes.iter().rev().find(|write| write.key() == key) {
-            Some(write) => matches!(write, Write::Put(..)),
-            None => self.overlay.over(io.rows).row(key).is_ok_and(|row| row.is_some()),
+            Some(Write::Put(_, row)) => Some(row.clone()),
+            Some(Write::Delete(_)) => None,
+            None => self.overlay.over(io.rows).row(key).ok().flatten(),
         }
     }
 
     /// How many messages are stored, the turn's own included.
     pub(super) fn stored_count(&self, turn: &Turn, account: &BareJid, io: &Io<'_>) -> StoredCountRow {
         let key = stored_count_key(account);
-        let row = match turn.writes.iter().rev().find(|write| *write.key() == key) {
-            Some(Write::Put(_, row)) => Some(row.clone()),
-            Some(Write::Delete(_)) => None,
-            None => self.overlay.over(io.rows).row(&key).ok().flatten(),
-        };
+        let row = self.row_after(turn, &key, io);
         row.and_then(|row| prost::Message::decode(row).ok()).unwrap_or_default()
     }
 }

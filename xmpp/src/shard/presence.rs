@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::{Effect, Event, Io, Output, Place, Shard, Turn};
 use crate::feature::Audience;
-use crate::im::presence;
 use crate::im::roster::row::{ContactRow, contacts, state_of};
+use crate::im::{delivery, presence};
 use crate::jid::{BareJid, Jid};
 use crate::link::{Origin, ShardId, Tell, ToPeer};
 use crate::rows::RowsError;
@@ -244,11 +244,13 @@ impl Shard {
         let Some(sender) = presence.from.clone() else { return };
         for to in to {
             let account = to.to_bare();
-            if self.blocks(&account, &sender, io) {
+            let places = self.shown_to(&to);
+            // Most are for somebody who is away: no row is read for them.
+            if places.is_empty() || self.blocks(&account, &sender, io) {
                 continue;
             }
             let mut turn = Turn::of(&account);
-            for place in self.shown_to(&to) {
+            for place in places {
                 self.show(&mut turn, place, Some(&to), &presence, io);
             }
             self.finish(turn, io);
@@ -272,7 +274,7 @@ impl Shard {
     pub(super) fn shown_to(&self, to: &Jid) -> Vec<Place> {
         match to.resource() {
             Some(resource) => self.sessions.of_resource(to.bare_str(), resource).into_iter().collect(),
-            None => self.audience(&to.to_bare(), Audience::Available),
+            None => delivery::presence(&self.resources(&to.to_bare())),
         }
     }
 

@@ -39,12 +39,7 @@ impl Feature for Roster {
     }
 
     fn iq(&self, context: &mut Context<'_>, target: Target, request: &Stanza) -> Result<Option<Element>, StanzaError> {
-        match target {
-            Target::Own => {}
-            // §2.3.3: only the owner.
-            Target::Other => return Err(StanzaError::forbidden()),
-            Target::Host => return Err(StanzaError::service_unavailable()),
-        }
+        target.own_only()?;
         let query = request.payload_element().map_err(|_| StanzaError::bad_request())?;
         let type_ = match request.kind {
             Kind::Iq(type_) => type_,

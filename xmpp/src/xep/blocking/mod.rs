@@ -42,11 +42,7 @@ impl Feature for Blocking {
     }
 
     fn iq(&self, context: &mut Context<'_>, target: Target, request: &Stanza) -> Result<Option<Element>, StanzaError> {
-        match target {
-            Target::Own => {}
-            Target::Other => return Err(StanzaError::forbidden()),
-            Target::Host => return Err(StanzaError::service_unavailable()),
-        }
+        target.own_only()?;
         let Kind::Iq(type_ @ (IqType::Get | IqType::Set)) = request.kind else {
             return Err(StanzaError::bad_request());
         };

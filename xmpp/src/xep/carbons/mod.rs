@@ -38,11 +38,7 @@ impl Feature for Carbons {
 
     /// §4, §5: also when nothing changes.
     fn iq(&self, context: &mut Context<'_>, target: Target, request: &Stanza) -> Result<Option<Element>, StanzaError> {
-        match target {
-            Target::Own => {}
-            Target::Other => return Err(StanzaError::forbidden()),
-            Target::Host => return Err(StanzaError::service_unavailable()),
-        }
+        target.own_only()?;
         if request.kind != Kind::Iq(IqType::Set) {
             return Err(StanzaError::bad_request());
         }

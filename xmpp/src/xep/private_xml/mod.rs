@@ -36,12 +36,7 @@ impl Feature for PrivateXml {
     }
 
     fn iq(&self, context: &mut Context<'_>, target: Target, request: &Stanza) -> Result<Option<Element>, StanzaError> {
-        match target {
-            Target::Own => {}
-            // XEP-0049 §3, §4: only the owner.
-            Target::Other => return Err(StanzaError::forbidden()),
-            Target::Host => return Err(StanzaError::service_unavailable()),
-        }
+        target.own_only()?;
         let query = request.payload_element().map_err(|_| StanzaError::bad_request())?;
         match request.kind {
             Kind::Iq(IqType::Set) => set(context, &query).map(|()| None),
