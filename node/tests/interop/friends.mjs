@@ -34,6 +34,7 @@ class Device {
   constructor(name, { port = options.c2s, resource = "test" } = {}) {
     this.came = [];
     this.waiting = [];
+    this.asked = 0;
     this.xmpp = client({
       service: `xmpp://${options.host}:${port}`,
       domain: "localhost",
@@ -125,6 +126,15 @@ class Device {
     return this.xmpp.iqCaller.set(element, undefined, PATIENCE);
   }
 
+  /** The condition with which what was asked is refused. Sent by hand: an error that comes before `send` has ended, xmpp.js's caller leaves unhandled. */
+  async refusal(element, to) {
+    const id = `refused-${this.asked++}`;
+    await this.send(xml("iq", { type: "get", to, id }, element));
+    const answer = await this.sees(`answer ${id}`, (stanza) => stanza.name === "iq" && stanza.attrs.id === id);
+    assert.equal(answer.attrs.type, "error");
+    return answer.getChild("error").getChildElements()[0].name;
+  }
+
   async roster() {
     const items = (await this.get(xml("query", NS_ROSTER))).getChildren("item");
     return new Map(items.map((item) => [item.attrs.jid, item]));
@@ -183,8 +193,7 @@ const checks = {
 
   async strangers_do_not_reach_each_others_devices() {
     const [juliet, romeo] = await both();
-    const asked = juliet.get(xml("ping", "urn:xmpp:ping"), `${ROMEO}/test`);
-    await assert.rejects(asked, (error) => error.condition === "service-unavailable");
+    assert.equal(await juliet.refusal(xml("ping", "urn:xmpp:ping"), `${ROMEO}/test`), "service-unavailable");
     await leave(juliet, romeo);
   },
 
