@@ -17,6 +17,7 @@ mod group;
 mod groups;
 mod metrics;
 mod options;
+pub mod placement;
 
 pub use error::{ProposeError, StartError};
 pub use group::{Committed, Group, Leadership, Proposal, Refused, Term};
