@@ -2,8 +2,9 @@
 
 use std::error::Error;
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "heronry/v1/log.proto",
+    "heronry/v1/map.proto",
     "heronry/v1/raft.proto",
     "heronry/v1/admin.proto",
 ];

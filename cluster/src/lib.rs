@@ -15,6 +15,8 @@
 mod error;
 mod group;
 mod groups;
+mod identity;
+pub mod map;
 mod metrics;
 mod options;
 pub mod placement;
@@ -26,5 +28,6 @@ pub use heronry_storage::{
     Batch, Key, MemoryStore, NodeId, OpenError, RocksStore, Rows, RowsError, ShardId, ShardRows, Store, StoreError,
     Timestamp, Value, Write,
 };
+pub use identity::{ClusterId, NoClusterId};
 pub use metrics::METRICS;
 pub use options::Options;

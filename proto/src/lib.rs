@@ -7,6 +7,12 @@ pub mod log {
     tonic::include_proto!("heronry.log.v1");
 }
 
+/// The map of a cluster: `heronry/v1/map.proto`.
+pub mod map {
+    #![allow(missing_docs, clippy::all, clippy::use_self, unreachable_pub)]
+    tonic::include_proto!("heronry.map.v1");
+}
+
 /// What a replica keeps beside its rows: `heronry/v1/raft.proto`.
 pub mod raft {
     #![allow(missing_docs, clippy::all, clippy::use_self, unreachable_pub)]
