@@ -248,7 +248,7 @@ fn set_address(map: &ClusterMap, node: NodeId, address: &str) -> Result<Vec<Writ
         return Ok(Vec::new());
     }
     Ok(vec![changed(node, member, |member| {
-        member.address = address.to_owned()
+        member.address = address.to_owned();
     })])
 }
 
