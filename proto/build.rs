@@ -2,11 +2,12 @@
 
 use std::error::Error;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "heronry/v1/log.proto",
     "heronry/v1/map.proto",
     "heronry/v1/raft.proto",
     "heronry/v1/admin.proto",
+    "heronry/v1/peer.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

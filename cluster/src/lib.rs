@@ -20,6 +20,7 @@ pub mod map;
 mod metrics;
 mod options;
 pub mod placement;
+pub mod transport;
 
 pub use error::{ProposeError, StartError};
 pub use group::{Committed, Group, Leadership, Proposal, Refused, Term};

@@ -25,3 +25,10 @@ pub mod admin {
     #![allow(clippy::or_fun_call, clippy::semicolon_if_nothing_returned)]
     tonic::include_proto!("heronry.admin.v1");
 }
+
+/// What cluster nodes say to each other over links: `heronry/v1/peer.proto`.
+pub mod peer {
+    #![allow(missing_docs, clippy::all, clippy::use_self, unreachable_pub)]
+    #![allow(clippy::or_fun_call, clippy::semicolon_if_nothing_returned)]
+    tonic::include_proto!("heronry.peer.v1");
+}
