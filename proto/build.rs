@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
+    "heronry/v1/join.proto",
     "heronry/v1/log.proto",
     "heronry/v1/map.proto",
     "heronry/v1/raft.proto",

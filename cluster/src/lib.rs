@@ -16,6 +16,7 @@ mod error;
 mod group;
 mod groups;
 mod identity;
+pub mod joining;
 pub mod map;
 mod metrics;
 mod options;

@@ -1,6 +1,12 @@
 //! What cluster nodes say to each other, and what they write down: the `.proto` files under `heronry/v1` and the code
 //! generated from them. No logic and no conversions live here.
 
+/// How nodes come into a cluster: `heronry/v1/join.proto`.
+pub mod join {
+    #![allow(missing_docs, clippy::all, clippy::use_self, unreachable_pub)]
+    tonic::include_proto!("heronry.join.v1");
+}
+
 /// What a log entry contains: `heronry/v1/log.proto`.
 pub mod log {
     #![allow(missing_docs, clippy::all, clippy::use_self, unreachable_pub)]
