@@ -2,11 +2,12 @@
 
 use std::error::Error;
 
-const FILES: [&str; 6] = [
+const FILES: &[&str] = &[
     "heronry/v1/join.proto",
     "heronry/v1/log.proto",
     "heronry/v1/map.proto",
     "heronry/v1/raft.proto",
+    "heronry/v1/group.proto",
     "heronry/v1/admin.proto",
     "heronry/v1/peer.proto",
 ];

@@ -48,7 +48,7 @@ async fn start(directory: &std::path::Path) -> (Groups, Vec<Term>) {
     let store: Arc<dyn Store> = Arc::new(RocksStore::open(directory, heronry_storage::Options::default()).unwrap());
     let groups = Groups::start(store, Options::default()).await.unwrap();
     let mut terms = Vec::new();
-    for group in groups.iter() {
+    for group in groups.list() {
         let mut leadership = group.leadership();
         let leader = *leadership
             .wait_for(|now| matches!(now, Leadership::Leader { .. }))
@@ -70,7 +70,7 @@ async fn measure(proposers: u16, length: Duration) {
     let proposing: Vec<_> = (0..proposers)
         .map(|proposer| {
             let shard = proposer % terms.len() as u16;
-            let (group, term) = (groups.group(ShardId(shard)), terms[usize::from(shard)]);
+            let (group, term) = (groups.group(ShardId(shard)).unwrap(), terms[usize::from(shard)]);
             tokio::spawn(async move {
                 let (mut latencies, mut busy) = (Vec::new(), 0);
                 let mut count = 0u64;

@@ -51,6 +51,9 @@ pub enum ProposeError {
         /// The term in which this node leads now.
         leading: Term,
     },
+    /// Nothing of it became true, and never will: a proposal of the same round that came before it was refused.
+    #[error("a proposal that this one was evaluated upon was refused")]
+    Superseded,
     /// Nothing was appended, because too much is under way or the store does not keep up. Wait, then propose again.
     #[error("the shard's storage does not keep up")]
     Busy,
@@ -76,6 +79,7 @@ impl ProposeError {
         match self {
             Self::NotLeader { .. } => "not_leader",
             Self::Fenced { .. } => "fenced",
+            Self::Superseded => "superseded",
             Self::Busy => "busy",
             Self::TooLarge { .. } => "too_large",
             Self::Storage(_) => "storage",

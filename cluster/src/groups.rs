@@ -1,38 +1,73 @@
 //! All groups of this node.
 
-use std::{sync::Arc, time::Duration};
-
-use futures::future::{join_all, try_join_all};
-use heronry_storage::{NodeId, ShardId, Store, StoreError};
-use tokio::{
-    runtime::{Builder, Handle, Runtime},
-    sync::{oneshot, watch},
-    task::JoinHandle,
-    time::timeout,
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
-use crate::{Group, Options, StartError, metrics};
+use bytes::Bytes;
+use futures::{
+    future::{join_all, try_join_all},
+    stream::BoxStream,
+};
+use heronry_proto::group as proto;
+use heronry_storage::{NodeId, ShardId, Store, StoreError};
+use prost::Message;
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::{Mutex, oneshot, watch},
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, timeout},
+};
+
+use crate::{
+    Group, Leadership, NoWire, Options, PeerId, StartError, Wire,
+    group::Peers,
+    liveness::{Epoch, Liveness},
+    message::{self, Request},
+    metrics,
+};
 
 /// How often it is looked whether the store stalls.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How often it is looked whether a group needs an election.
+const ELECTIONS_EVERY: Duration = Duration::from_millis(50);
 
 /// How long threads without work may take to end.
 const THREADS_END: Duration = Duration::from_secs(1);
 
 /// All groups of this node, and the threads they run on.
 pub struct Groups {
-    store: Arc<dyn Store>,
-    groups: Vec<Group>,
+    shared: Arc<Shared>,
     stalled: watch::Receiver<bool>,
-    watchdog: JoinHandle<()>,
-    shutdown_timeout: Duration,
+    tasks: Vec<JoinHandle<()>>,
     /// `None`: the groups run on the caller's.
     runtime: Option<Runtime>,
 }
 
+/// What those who answer other nodes need of the groups.
+#[derive(Clone)]
+pub struct GroupsHandle(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn Store>,
+    options: Options,
+    peers: Arc<Peers>,
+    groups: RwLock<BTreeMap<ShardId, Group>>,
+    /// Held while a group is made or removed.
+    changing: Mutex<()>,
+    /// Counts the changes of `groups`.
+    changes: watch::Sender<u64>,
+    /// Whom to ping.
+    others: watch::Sender<Vec<NodeId>>,
+    handle: Handle,
+}
+
 impl Groups {
-    /// Starts the groups of all shards from what the store has. A store that has nothing is founded: each group with this node
-    /// as its only voter.
+    /// Starts the groups of all shards from what the store has, for a node that knows no other. A store that has nothing is founded: each group
+    /// with this node as its only voter.
     ///
     /// Leaderships follow; see [`Group::leadership`].
     ///
@@ -43,6 +78,32 @@ impl Groups {
         if found != configured {
             return Err(StartError::Shards { found, configured });
         }
+        let me = PeerId {
+            node: store.node_id(),
+            start: 0,
+        };
+        let groups = Self::open(store, options, me, Arc::new(NoWire)).await?;
+        let creating = (0..configured).map(|shard| groups.create(ShardId(shard), true));
+        match try_join_all(creating).await {
+            Ok(_) => Ok(groups),
+            Err(error) => {
+                drop(groups);
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts the groups that the store has something of. `me` is this process, `wire` the way to others.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written, or holds what a group cannot start from.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        options: Options,
+        me: PeerId,
+        wire: Arc<dyn Wire>,
+    ) -> Result<Self, StartError> {
+        let present = store.present()?;
         let runtime = match options.threads {
             0 => None,
             threads => Some(
@@ -56,63 +117,84 @@ impl Groups {
         let handle = runtime
             .as_ref()
             .map_or_else(Handle::current, |runtime| runtime.handle().clone());
-        let starting = (0..options.shards).map(|shard| {
-            let group = Group::start(ShardId(shard), Arc::clone(&store), options.clone());
-            let started = handle.spawn(group);
-            async move {
-                started
-                    .await
-                    .unwrap_or_else(|error| Err(StartError::Threads(std::io::Error::other(error))))
-            }
-        });
-        let started = try_join_all(starting).await;
-        let groups = match started {
-            Ok(groups) => groups,
-            Err(error) => {
-                runtime.into_iter().for_each(Runtime::shutdown_background);
-                return Err(error);
-            }
-        };
-        let shutdown_timeout = options.shutdown_timeout;
-        let (stalling, stalled) = watch::channel(false);
-        let watchdog = handle.spawn(watch_store(Arc::clone(&store), options.stall_after, stalling));
-        Ok(Self {
+        let liveness = Liveness::new(me, options.lease, options.lease_margin);
+        let shared = Arc::new(Shared {
             store,
-            groups,
+            options,
+            peers: Arc::new(Peers { wire, liveness }),
+            groups: RwLock::default(),
+            changing: Mutex::default(),
+            changes: watch::Sender::new(0),
+            others: watch::Sender::new(Vec::new()),
+            handle: handle.clone(),
+        });
+        let (stalling, stalled) = watch::channel(false);
+        let tasks = vec![
+            handle.spawn(watch_store(Arc::clone(&shared), stalling)),
+            handle.spawn(watch_groups(Arc::clone(&shared))),
+            handle.spawn(ping_others(Arc::clone(&shared))),
+        ];
+        let groups = Self {
+            shared,
             stalled,
-            watchdog,
-            shutdown_timeout,
+            tasks,
             runtime,
-        })
+        };
+        let opening = present.into_iter().map(|shard| groups.create(shard, false));
+        try_join_all(opening).await?;
+        Ok(groups)
+    }
+
+    /// What those who answer other nodes need.
+    pub fn handle(&self) -> GroupsHandle {
+        GroupsHandle(Arc::clone(&self.shared))
     }
 
     /// The identity of this node.
     pub fn node_id(&self) -> NodeId {
-        self.store.node_id()
+        self.shared.store.node_id()
     }
 
-    /// The group of a shard.
+    /// The group of a shard; `None`: there is no replica of it here.
+    pub fn group(&self, shard: ShardId) -> Option<Group> {
+        self.shared.group(shard)
+    }
+
+    /// All groups, in the order of their shards' numbers.
+    pub fn list(&self) -> Vec<Group> {
+        self.shared.list()
+    }
+
+    /// Counts how often a group was made here or removed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Makes this node hold a replica of a shard, when it does not: the only one (`found`), or one that waits for a leader.
     ///
-    /// # Panics
-    /// When there is no such shard: shards are numbered from 0 to `options.shards`.
-    pub fn group(&self, shard: ShardId) -> Group {
-        self.groups[usize::from(shard.0)].clone()
+    /// # Errors
+    /// When the store cannot be read or written, or holds what a group cannot start from.
+    pub async fn create(&self, shard: ShardId, found: bool) -> Result<Group, StartError> {
+        self.shared.create(shard, found).await
     }
 
-    /// The groups of all shards, in the order of their numbers.
-    pub fn iter(&self) -> impl Iterator<Item = &Group> {
-        self.groups.iter()
+    /// Takes the replica of a shard from this node, and everything it had. The group must have been told before.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn remove(&self, shard: ShardId) -> Result<(), StoreError> {
+        self.handle().remove(shard).await
     }
 
-    /// Whether the store stalls: a write has taken longer than `stall_after`. Proposals are refused as busy until it ends; with
-    /// several voters, leaderships are given away.
+    /// Whether the store stalls: a write has taken longer than `stall_after`. Proposals are refused as busy until it ends, leaderships are
+    /// given away, and nobody is promised anything.
     pub fn stalled(&self) -> watch::Receiver<bool> {
         self.stalled.clone()
     }
 
     /// Why the groups have closed by themselves, when they have: the store's failure.
     pub fn failure(&self) -> Option<StoreError> {
-        self.store.log_state(ShardId(0)).err()
+        self.shared.store.log_state(ShardId(0)).err()
     }
 
     /// Waits for proposals that are under way, stops the groups and closes the store: everything that was committed is durable
@@ -121,10 +203,11 @@ impl Groups {
     /// # Errors
     /// When the store could not write what it was given last, or not in time.
     pub async fn shutdown(mut self) -> Result<(), StoreError> {
-        join_all(self.groups.drain(..).map(Group::shutdown)).await;
-        self.watchdog.abort();
+        let groups = std::mem::take(&mut *self.shared.groups.write().unwrap_or_else(PoisonError::into_inner));
+        join_all(groups.into_values().map(Group::shutdown)).await;
+        self.tasks.iter().for_each(JoinHandle::abort);
         let (closing, closed) = oneshot::channel();
-        let (store, runtime) = (Arc::clone(&self.store), self.runtime.take());
+        let (store, runtime) = (Arc::clone(&self.shared.store), self.runtime.take());
         let close = move || {
             let result = store.close();
             drop(store);
@@ -139,7 +222,7 @@ impl Groups {
         if let Err(error) = std::thread::Builder::new().name("close".to_owned()).spawn(close) {
             return Err(StoreError::Io(error.to_string()));
         }
-        match timeout(self.shutdown_timeout, closed).await {
+        match timeout(self.shared.options.shutdown_timeout, closed).await {
             Ok(closed) => closed.unwrap_or(Err(StoreError::Closed)),
             Err(_) => Err(StoreError::Io("it did not close in time".to_owned())),
         }
@@ -149,7 +232,7 @@ impl Groups {
 impl Drop for Groups {
     /// Without [`shutdown`](Self::shutdown) the groups end as if the process had died.
     fn drop(&mut self) {
-        self.watchdog.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
         // Waiting for threads is not possible where this may be dropped.
         self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }
@@ -157,23 +240,234 @@ impl Drop for Groups {
 
 impl std::fmt::Debug for Groups {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Groups({} of {})", self.groups.len(), self.store.node_id())
+        write!(f, "Groups({} of {})", self.list().len(), self.node_id())
     }
 }
 
-async fn watch_store(store: Arc<dyn Store>, stall_after: Duration, stalled: watch::Sender<bool>) {
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+impl GroupsHandle {
+    /// The group of a shard; `None`: there is no replica of it here.
+    pub fn group(&self, shard: ShardId) -> Option<Group> {
+        self.0.group(shard)
+    }
+
+    /// All groups, in the order of their shards' numbers.
+    pub fn list(&self) -> Vec<Group> {
+        self.0.list()
+    }
+
+    /// See [`Groups::create`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn create(&self, shard: ShardId, found: bool) -> Result<Group, StartError> {
+        self.0.create(shard, found).await
+    }
+
+    /// See [`Groups::remove`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn remove(&self, shard: ShardId) -> Result<(), StoreError> {
+        let _changing = self.0.changing.lock().await;
+        let Some(group) = self.0.groups_mut().remove(&shard) else {
+            return Ok(());
+        };
+        self.0.changes.send_modify(|changes| *changes += 1);
+        group.shutdown().await;
+        let store = Arc::clone(&self.0.store);
+        let removed = tokio::task::spawn_blocking(move || store.remove(shard)).await;
+        removed.map_err(|error| StoreError::Io(error.to_string()))?
+    }
+
+    /// Whom to be in touch with: the other nodes that groups of this one have replicas on.
+    pub fn know(&self, others: Vec<NodeId>) {
+        let others = others
+            .into_iter()
+            .filter(|node| *node != self.0.store.node_id())
+            .collect();
+        self.0.others.send_if_modified(|known| {
+            let news = *known != others;
+            *known = others;
+            news
+        });
+    }
+
+    /// Whether that node has promised something lately: it lives, its disk works, and messages reach it and come back.
+    pub fn is_alive(&self, node: NodeId) -> bool {
+        self.0.peers.liveness.is_alive(node)
+    }
+
+    /// Answers a request of another node that [belongs](Self::is_ours) to groups.
+    ///
+    /// # Errors
+    /// A sentence for the asker.
+    pub async fn answer(&self, from: PeerId, request: Bytes) -> Result<Bytes, String> {
+        match message::decode(request) {
+            Some(Request::Ping(_)) => {
+                let epoch = self.0.peers.liveness.promise(from).ok_or("this node is not well")?;
+                let epoch = proto::Epoch {
+                    start: epoch.start,
+                    number: epoch.number,
+                };
+                Ok(proto::Pong { epoch: Some(epoch) }.encode_to_vec().into())
+            }
+            Some(Request::Group(call)) => {
+                let writes = matches!(call.what, Some(proto::call::What::Append(_)));
+                let group = self.group_of(call.shard, writes).await?;
+                self.on_our_threads(group.answer(from, call)).await
+            }
+            Some(Request::Snapshot(_)) => Err("a snapshot comes with its rows".to_owned()),
+            None => Err("the request cannot be read: it may be of a later version".to_owned()),
+        }
+    }
+
+    /// Takes what another node transfers: a snapshot.
+    ///
+    /// # Errors
+    /// A sentence for the sender.
+    pub async fn receive(
+        &self,
+        from: PeerId,
+        header: Bytes,
+        chunks: BoxStream<'static, Result<Bytes, String>>,
+    ) -> Result<Bytes, String> {
+        let Some(Request::Snapshot(snapshot)) = message::decode(header) else {
+            return Err("the transfer cannot be read: it may be of a later version".to_owned());
+        };
+        let group = self.group_of(snapshot.shard, true).await?;
+        self.on_our_threads(group.receive(from, snapshot, chunks)).await
+    }
+
+    /// The group that a call is for. A leader that writes to a node without a replica gives it one.
+    async fn group_of(&self, shard: u32, writes: bool) -> Result<Group, String> {
+        let shard = u16::try_from(shard).map_err(|_| format!("there is no shard {shard}"))?;
+        match self.0.group(ShardId(shard)) {
+            Some(group) => Ok(group),
+            None if writes => self
+                .0
+                .create(ShardId(shard), false)
+                .await
+                .map_err(|error| error.to_string()),
+            None => Err(format!("there is no replica of shard {shard} here")),
+        }
+    }
+
+    async fn on_our_threads(
+        &self,
+        answer: impl Future<Output = Result<Bytes, String>> + Send + 'static,
+    ) -> Result<Bytes, String> {
+        let answered = self.0.handle.spawn(answer).await;
+        answered.unwrap_or_else(|_| Err("this node is stopping".to_owned()))
+    }
+}
+
+impl std::fmt::Debug for GroupsHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GroupsHandle")
+    }
+}
+
+impl Shared {
+    fn group(&self, shard: ShardId) -> Option<Group> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        groups.get(&shard).cloned()
+    }
+
+    fn list(&self) -> Vec<Group> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        groups.values().cloned().collect()
+    }
+
+    fn groups_mut(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<ShardId, Group>> {
+        self.groups.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn create(&self, shard: ShardId, found: bool) -> Result<Group, StartError> {
+        let _changing = self.changing.lock().await;
+        if let Some(group) = self.group(shard) {
+            return Ok(group);
+        }
+        let (store, peers) = (Arc::clone(&self.store), Arc::clone(&self.peers));
+        let starting = Group::start(shard, store, self.options.clone(), peers, found);
+        let started = self.handle.spawn(starting).await;
+        let group = started.unwrap_or_else(|error| Err(StartError::Threads(std::io::Error::other(error))))?;
+        self.groups_mut().insert(shard, group.clone());
+        self.changes.send_modify(|changes| *changes += 1);
+        Ok(group)
+    }
+}
+
+/// Looks at all groups, for ever.
+async fn watch_groups(shared: Arc<Shared>) {
+    let mut ticks = ticks(ELECTIONS_EVERY);
     loop {
         ticks.tick().await;
-        let health = store.health();
-        let stalls = health.stalled >= stall_after;
+        shared.list().iter().for_each(Group::look);
+    }
+}
+
+/// Pings all others, for ever.
+async fn ping_others(shared: Arc<Shared>) {
+    let mut ticks = ticks(shared.options.ping_interval);
+    let mut others = shared.others.subscribe();
+    let request = message::encode(Request::Ping(proto::Ping {}));
+    loop {
+        ticks.tick().await;
+        let others = others.borrow_and_update().clone();
+        for other in others {
+            let (shared, request, sent) = (Arc::clone(&shared), request.clone(), Instant::now());
+            let call = shared.peers.wire.call(other, request, shared.options.lease);
+            tokio::spawn(async move {
+                let answer = call.await.ok().and_then(|answer| proto::Pong::decode(answer).ok());
+                if let Some(proto::Epoch { start, number }) = answer.and_then(|pong| pong.epoch) {
+                    let epoch = Epoch { start, number };
+                    shared.peers.liveness.promised(other, epoch, sent);
+                }
+            });
+        }
+    }
+}
+
+async fn watch_store(shared: Arc<Shared>, stalled: watch::Sender<bool>) {
+    let mut ticks = ticks(LOOK_EVERY);
+    loop {
+        ticks.tick().await;
+        let health = shared.store.health();
+        let stalls = health.stalled >= shared.options.stall_after;
         let changed = stalled.send_if_modified(|before| std::mem::replace(before, stalls) != stalls);
         if changed && stalls {
             metrics::stalled();
             tracing::warn!(stalled = ?health.stalled, queued_bytes = health.queued_bytes, "the store stalls");
+            shared.peers.liveness.silence(true);
+            give_leaderships_away(&shared);
         } else if changed {
             tracing::info!("the store no longer stalls");
+            shared.peers.liveness.silence(false);
         }
     }
+}
+
+/// Hands every leadership to a voter that is alive.
+fn give_leaderships_away(shared: &Shared) {
+    for group in shared.list() {
+        if !matches!(*group.leadership().borrow(), Leadership::Leader { .. }) {
+            continue;
+        }
+        let membership = group.membership();
+        let voters = membership.voters.iter().flatten().copied();
+        let alive = |node: &NodeId| *node != shared.store.node_id() && shared.peers.liveness.is_alive(*node);
+        // The one that lacks least.
+        let heir = voters
+            .filter(alive)
+            .min_by_key(|node| group.lag_of(*node).unwrap_or(u64::MAX));
+        if let Some(heir) = heir {
+            group.hand_over(heir);
+        }
+    }
+}
+
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

@@ -8,7 +8,7 @@
 //! told ([`Group::propose`]), and may act on them once they are committed. In another term the batches are refused, so what was
 //! evaluated on rows that are no longer the latest never becomes durable.
 //!
-//! At present every group has one voter, this node: it leads as long as its process lives, and in a new term after each start.
+//! Liveness is judged per pair of nodes ([`mod@liveness`]); a leader that a majority supports has its lease ([`Group::has_lease`]).
 //!
 //! All of openraft is below [`mod@group`]; nothing here knows what a row means.
 
@@ -17,15 +17,18 @@ mod group;
 mod groups;
 mod identity;
 pub mod joining;
+mod liveness;
 pub mod map;
+mod message;
 mod metrics;
 mod options;
 pub mod placement;
 pub mod transport;
+mod wire;
 
 pub use error::{ProposeError, StartError};
-pub use group::{Committed, Group, Leadership, Proposal, Refused, Term};
-pub use groups::Groups;
+pub use group::{ChangeError, Committed, Group, Leadership, Membership, Proposal, Refused, Round, Term};
+pub use groups::{Groups, GroupsHandle};
 pub use heronry_storage::{
     Batch, Key, MemoryStore, NodeId, OpenError, RocksStore, Rows, RowsError, ShardId, ShardRows, Store, StoreError,
     Timestamp, Value, Write,
@@ -33,3 +36,5 @@ pub use heronry_storage::{
 pub use identity::{ClusterId, NoClusterId};
 pub use metrics::METRICS;
 pub use options::Options;
+pub use transport::PeerId;
+pub use wire::{NoWire, Wire, WireError};

@@ -26,11 +26,16 @@ pub const METRICS: &[Metric] = &[
     ),
     Metric::counter("raft_proposals_failed_total", "Entries that were refused or lost").with(&[(
         "reason",
-        "`not_leader`, `fenced`, `busy`, `too_large`, `storage`, `closed`",
+        "`not_leader`, `fenced`, `superseded`, `busy`, `too_large`, `storage`, `closed`",
     )]),
     Metric::counter("raft_leaderships_gained_total", "Times this node began to lead a shard"),
     Metric::counter("raft_leaderships_lost_total", "Times this node ceased to lead a shard"),
     Metric::gauge("raft_leaderships_held", "Shards that this node leads"),
+    Metric::counter("raft_elections_total", "Elections that this node has begun"),
+    Metric::counter(
+        "raft_entries_passed_over_total",
+        "Entries that were committed and changed nothing, since one that they depend on was refused",
+    ),
     Metric::counter("raft_logs_purged_total", "Times a shard's log was shortened"),
     Metric::counter(
         "storage_stalls_total",
@@ -61,6 +66,16 @@ pub(crate) fn leadership_gained() {
 pub(crate) fn leadership_lost() {
     metrics::counter!("raft_leaderships_lost_total").increment(1);
     metrics::gauge!("raft_leaderships_held").decrement(1.0);
+}
+
+/// This node stands for election.
+pub(crate) fn election() {
+    metrics::counter!("raft_elections_total").increment(1);
+}
+
+/// An entry was committed whose predecessor was not.
+pub(crate) fn entry_passed_over() {
+    metrics::counter!("raft_entries_passed_over_total").increment(1);
 }
 
 /// A group's log was shortened.

@@ -18,6 +18,13 @@ pub struct Options {
     pub tail_bytes_max: usize,
     /// A write that takes longer is a stall: proposals are refused as busy until it ends. Default 1 s.
     pub stall_after: Duration,
+    /// How long a node that answers a ping supports no other leader than the asker. A node that has died is missed that long.
+    /// Default 1 s.
+    pub lease: Duration,
+    /// How much earlier the asker gives up: what clocks may drift in that time, and what an evaluation takes. Default 100 ms.
+    pub lease_margin: Duration,
+    /// From one ping to the next. Default 100 ms.
+    pub ping_interval: Duration,
     /// How long a shutdown waits for proposals that are under way, and then for the store. Default 4 s.
     pub shutdown_timeout: Duration,
     /// Threads for Raft, apart from those that evaluate and those that hold sockets, so that none starves another; 0: the
@@ -34,6 +41,9 @@ impl Default for Options {
             log_bytes_max: 4 << 20,
             tail_bytes_max: 64 << 10,
             stall_after: Duration::from_secs(1),
+            lease: Duration::from_secs(1),
+            lease_margin: Duration::from_millis(100),
+            ping_interval: Duration::from_millis(100),
             shutdown_timeout: Duration::from_secs(4),
             threads: 1,
         }

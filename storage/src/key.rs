@@ -9,6 +9,7 @@
 //! | `meta` | `node` | the node's id, u64 |
 //! | `meta` | `shards` | how many shards there are, u16 |
 //! | `meta` | `generation` | the last generation ever given out, u32 |
+//! | `meta` | `note.` name | what the cluster notes about this node |
 //! | `meta` | `doomed` generation u32 | empty: rows of this generation are nobody's; they are removed at the next start |
 //!
 //! A *generation* is one filling of one shard: generation 0 is what was applied from the log's beginning, every installed
@@ -41,6 +42,10 @@ pub(crate) enum Kind {
     Generation = b'g' as isize,
 }
 
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [Self::Vote, Self::Purged, Self::Applied, Self::Generation];
+}
+
 pub(crate) fn log(shard: ShardId, index: u64) -> [u8; 10] {
     let mut key = [0; 10];
     key[..2].copy_from_slice(&shard.0.to_be_bytes());
@@ -56,6 +61,15 @@ pub(crate) fn log_index(key: &[u8]) -> Option<u64> {
 pub(crate) fn raft(shard: ShardId, kind: Kind) -> [u8; 3] {
     let [high, low] = shard.0.to_be_bytes();
     [high, low, kind as u8]
+}
+
+pub(crate) fn note(name: &str) -> Vec<u8> {
+    [b"note.", name.as_bytes()].concat()
+}
+
+/// The shard in a key of the column families `log` and `raft`.
+pub(crate) fn shard(key: &[u8]) -> Option<ShardId> {
+    Some(ShardId(u16::from_be_bytes(key.get(..2)?.try_into().ok()?)))
 }
 
 pub(crate) fn doomed(generation: u32) -> Vec<u8> {

@@ -45,6 +45,7 @@ struct Disk {
 #[derive(Clone, Default)]
 struct Shards {
     count: Option<u16>,
+    notes: BTreeMap<String, Bytes>,
     by_id: BTreeMap<ShardId, Shard>,
 }
 
@@ -60,6 +61,8 @@ struct Shard {
 #[derive(Clone)]
 enum Op {
     Shards(u16),
+    Note(String, Bytes),
+    Remove(ShardId),
     Append(ShardId, Vec<Record>),
     Vote(ShardId, Bytes),
     Truncate(ShardId, u64),
@@ -228,6 +231,8 @@ impl Op {
     fn perform(self, shards: &mut Shards) {
         match self {
             Self::Shards(count) => shards.count = Some(count),
+            Self::Note(name, note) => drop(shards.notes.insert(name, note)),
+            Self::Remove(shard) => drop(shards.by_id.remove(&shard)),
             Self::Append(shard, records) => {
                 let log = &mut shards.by_id.entry(shard).or_default().log;
                 log.extend(records.into_iter().map(|record| (record.index, record.bytes)));
@@ -271,6 +276,28 @@ impl Store for MemoryStore {
         self.write(Op::Shards(shards), None)?;
         self.sync();
         Ok(shards)
+    }
+
+    fn present(&self) -> Result<Vec<ShardId>, StoreError> {
+        self.read(ShardId(0), |_| ())?;
+        Ok(self.disk().visible.by_id.keys().copied().collect())
+    }
+
+    fn remove(&self, shard: ShardId) -> Result<(), StoreError> {
+        self.write(Op::Remove(shard), None)?;
+        self.sync();
+        Ok(())
+    }
+
+    fn note(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        self.read(ShardId(0), |_| ())?;
+        Ok(self.disk().visible.notes.get(name).cloned())
+    }
+
+    fn set_note(&self, name: &str, note: Bytes) -> Result<(), StoreError> {
+        self.write(Op::Note(name.to_owned(), note), None)?;
+        self.sync();
+        Ok(())
     }
 
     fn log_state(&self, shard: ShardId) -> Result<LogState, StoreError> {

@@ -77,6 +77,31 @@ pub trait Store: Send + Sync + 'static {
     /// When the store cannot be read or written.
     fn shards(&self, shards: u16) -> Result<u16, StoreError>;
 
+    /// The shards that this store holds anything of, in order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn present(&self) -> Result<Vec<ShardId>, StoreError>;
+
+    /// Forgets everything of a shard: its log, its vote and its rows. Durable when it returns. Nobody may use the shard while it
+    /// goes, nor a reading of its rows that was taken before.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn remove(&self, shard: ShardId) -> Result<(), StoreError>;
+
+    /// What was last given to [`set_note`](Self::set_note) under this name.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn note(&self, name: &str) -> Result<Option<Bytes>, StoreError>;
+
+    /// Keeps a few bytes about this node under a name. Durable when it returns.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn set_note(&self, name: &str, note: Bytes) -> Result<(), StoreError>;
+
     /// The state of a shard's log: what was durable when the store was opened, and everything queued since that has become so.
     ///
     /// # Errors

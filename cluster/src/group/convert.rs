@@ -11,28 +11,32 @@ use heronry_storage::StoreError;
 use openraft::{EntryPayload, vote::RaftLeaderIdExt};
 use prost::Message;
 
+use super::chain::{Chain, Link};
 use super::type_config::{Entry, LeaderId, LogId, Membership, Normal, StoredMembership, Vote};
 
 pub(super) fn vote_to_bytes(vote: &Vote) -> Bytes {
-    let LeaderId { term, voted_for: node } = vote.leader_id;
-    proto::Vote {
-        term,
-        node,
-        committed: vote.committed,
-    }
-    .encode_to_vec()
-    .into()
+    vote_to_proto(vote).encode_to_vec().into()
 }
 
 pub(super) fn vote_from_bytes(bytes: Bytes) -> Result<Vote, StoreError> {
     let vote = proto::Vote::decode(bytes).map_err(|_| corrupt("a vote"))?;
-    Ok(Vote {
+    Ok(vote_from_proto(&vote))
+}
+
+pub(super) fn vote_to_proto(vote: &Vote) -> proto::Vote {
+    let LeaderId { term, voted_for: node } = vote.leader_id;
+    let committed = vote.committed;
+    proto::Vote { term, node, committed }
+}
+
+pub(super) fn vote_from_proto(vote: &proto::Vote) -> Vote {
+    Vote {
         leader_id: LeaderId {
             term: vote.term,
             voted_for: vote.node,
         },
         committed: vote.committed,
-    })
+    }
 }
 
 pub(super) fn log_id_to_bytes(log_id: &LogId) -> Bytes {
@@ -82,6 +86,8 @@ pub(super) struct Applied {
     pub(super) membership: StoredMembership,
     /// The greatest `at` of any applied batch, microseconds since the Unix epoch.
     pub(super) at: u64,
+    /// The last entry of a chain that was applied.
+    pub(super) chain: Chain,
 }
 
 impl Applied {
@@ -93,6 +99,11 @@ impl Applied {
                 membership: Some(membership_to_proto(self.membership.membership())),
             }),
             at: self.at,
+            chain: Some(proto::Chain {
+                term: self.chain.term,
+                round: self.chain.link.round,
+                number: self.chain.link.number,
+            }),
         };
         applied.encode_to_vec().into()
     }
@@ -106,7 +117,11 @@ impl Applied {
             }
             None => StoredMembership::default(),
         };
+        let chain = applied.chain.unwrap_or_default();
+        let proto::Chain { term, round, number } = chain;
+        let link = Link { round, number };
         Ok(Self {
+            chain: Chain { term, link },
             log_id: applied.log_id.as_ref().map(log_id_from_proto),
             membership,
             at: applied.at,
@@ -114,14 +129,14 @@ impl Applied {
     }
 }
 
-fn log_id_to_proto(log_id: &LogId) -> proto::LogId {
+pub(super) fn log_id_to_proto(log_id: &LogId) -> proto::LogId {
     proto::LogId {
         term: *log_id.leader_id,
         index: log_id.index,
     }
 }
 
-fn log_id_from_proto(log_id: &proto::LogId) -> LogId {
+pub(super) fn log_id_from_proto(log_id: &proto::LogId) -> LogId {
     LogId::new(LeaderId::new_committed(log_id.term, 0), log_id.index)
 }
 

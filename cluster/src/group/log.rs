@@ -104,6 +104,11 @@ impl Log {
         })))
     }
 
+    /// The last entry.
+    pub(super) fn last(&self) -> Option<LogId> {
+        self.tail().last
+    }
+
     fn tail(&self) -> MutexGuard<'_, Tail> {
         // Nothing panics while it holds the lock.
         self.0.tail.lock().unwrap_or_else(PoisonError::into_inner)

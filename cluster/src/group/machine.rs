@@ -20,6 +20,7 @@ use super::{
     log::Log,
     type_config::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types},
 };
+use crate::metrics;
 
 /// What is applied in one write to the store, bytes of encoded entries.
 const APPLY_BYTES: usize = 1 << 20;
@@ -47,6 +48,16 @@ pub(super) struct Progress {
 
 /// The rows of a shard on their way to, or from, another replica.
 pub(super) struct SnapshotData(Chunks);
+
+impl SnapshotData {
+    pub(super) fn new(chunks: Chunks) -> Self {
+        Self(chunks)
+    }
+
+    pub(super) fn into_chunks(self) -> Chunks {
+        self.0
+    }
+}
 
 impl Machine {
     pub(super) fn open(
@@ -92,8 +103,8 @@ impl Machine {
         }
         pending.batches.clear();
         pending.bytes = 0;
-        for responder in pending.responders.drain(..) {
-            responder.send(());
+        for (responder, applied) in pending.responders.drain(..) {
+            responder.send(applied);
         }
         Ok(())
     }
@@ -120,7 +131,8 @@ struct Pending {
     bytes: usize,
     last: Option<LogId>,
     membership: Option<StoredMembership>,
-    responders: Vec<ApplyResponder<Types>>,
+    /// Who waits, and whether its entry was applied.
+    responders: Vec<(ApplyResponder<Types>, bool)>,
 }
 
 impl RaftStateMachine<Types> for Machine {
@@ -138,25 +150,32 @@ impl RaftStateMachine<Types> for Machine {
         let mut pending = Pending::default();
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
-            pending.responders.extend(responder);
             // An installed snapshot may be ahead of where it was asked for; what it contains is not applied again.
             if Some(entry.log_id) <= self.applied.log_id {
+                pending.responders.extend(responder.map(|responder| (responder, true)));
                 continue;
             }
             pending.last = Some(entry.log_id);
+            let mut fits = true;
             match entry.payload {
                 EntryPayload::Blank => {}
                 EntryPayload::Normal(normal) => {
                     pending.bytes += normal.0.len();
-                    let batches = decode(normal.0).map_err(|_| {
+                    let (batches, link) = decode(normal.0).map_err(|_| {
                         io_error(StoreError::Corrupt("a log entry's batches cannot be read".to_owned()))
                     })?;
-                    pending.batches.extend(batches);
+                    fits = self.applied.chain.goes_on(*entry.log_id.leader_id, link);
+                    if fits {
+                        pending.batches.extend(batches);
+                    } else {
+                        metrics::entry_passed_over();
+                    }
                 }
                 EntryPayload::Membership(membership) => {
                     pending.membership = Some(StoredMembership::new(Some(entry.log_id), membership));
                 }
             }
+            pending.responders.extend(responder.map(|responder| (responder, fits)));
             if pending.bytes >= APPLY_BYTES {
                 self.apply_entries(&mut pending).map_err(io_error)?;
             }

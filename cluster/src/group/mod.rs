@@ -1,11 +1,17 @@
 //! One shard's group: who leads, what is proposed, what is applied. All of openraft is below here.
 
+mod chain;
 mod convert;
+mod election;
+mod guard;
+mod lease;
 mod log;
 mod machine;
+mod membership;
 mod network;
 mod proposal;
 mod role;
+mod server;
 mod type_config;
 
 #[cfg(test)]
@@ -14,7 +20,7 @@ mod tests;
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -24,11 +30,22 @@ use heronry_proto::log as proto;
 use heronry_storage::{Batch, NodeId, ShardId, ShardRows, Store, Timestamp, Write};
 use openraft::{Raft, SnapshotPolicy, vote::RaftLeaderIdExt};
 use prost::Message;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
+pub use self::membership::{ChangeError, Membership};
 pub use self::proposal::{Committed, Proposal, Refused};
-use self::{log::Log, machine::Machine, network::Alone, proposal::InFlight, role::Role, type_config::Types};
-use crate::{Options, ProposeError, StartError};
+use self::{
+    chain::Link,
+    guard::{Guard, HandOver},
+    lease::{HandOvers, Supports, Voters, lock},
+    log::Log,
+    machine::Machine,
+    network::Network,
+    proposal::InFlight,
+    role::Role,
+    type_config::Types,
+};
+use crate::{Options, ProposeError, StartError, Wire, liveness::Liveness};
 
 /// A number that grows with every change of a shard's leader, and with every start of a node that leads alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +54,22 @@ pub struct Term(pub u64);
 impl std::fmt::Display for Term {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// What was evaluated upon the same rows: a fresh start within a term begins the next round. What is proposed in a round is committed as a
+/// chain: once one proposal is refused, all later ones of its round are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Round {
+    /// The term.
+    pub term: Term,
+    /// Counts within the term.
+    pub round: u32,
+}
+
+impl From<Term> for Round {
+    fn from(term: Term) -> Self {
+        Self { term, round: 0 }
     }
 }
 
@@ -71,6 +104,16 @@ struct Inner {
     state: Arc<State>,
     in_flight: Arc<InFlight>,
     options: Options,
+    log: Log,
+    peers: Arc<Peers>,
+    /// The round of the last proposal, and its number in it.
+    chain: Mutex<(Round, u64)>,
+}
+
+/// The other nodes, as every group of this one sees them.
+pub(crate) struct Peers {
+    pub(crate) wire: Arc<dyn Wire>,
+    pub(crate) liveness: Liveness,
 }
 
 /// What a group's parts tell each other. All of it may be read at any time.
@@ -86,12 +129,32 @@ struct State {
     applied: AtomicU64,
     /// No more proposals: the group is being shut down.
     closing: AtomicBool,
+    /// Who votes, as the newest entry of the log that says so has it.
+    voters: Mutex<Arc<Voters>>,
+    /// What was promised to leaders.
+    guard: Guard,
+    /// Who supports this leader.
+    supports: Mutex<Supports>,
+    /// What permits this node to be elected now.
+    handed_over: Mutex<Option<HandOver>>,
+    hand_overs: Mutex<HandOvers>,
+    /// The term in which this node leads and acts no more, since it hands over; 0: none.
+    released: AtomicU64,
+    election: Mutex<election::Election>,
+    /// Something here has changed that [`Role`] tells others.
+    changed: Notify,
 }
 
 impl Group {
-    /// Starts the group of one shard from what the store has; founds it, with this node as the only voter, when that is
-    /// nothing. Must be called on the runtime that is to run it.
-    pub(crate) async fn start(shard: ShardId, store: Arc<dyn Store>, options: Options) -> Result<Self, StartError> {
+    /// Starts the group of one shard from what the store has. When that is nothing it is founded, with this node as the only voter, or, when
+    /// `found` is false, waits for a leader to write to it. Must be called on the runtime that is to run it.
+    pub(crate) async fn start(
+        shard: ShardId,
+        store: Arc<dyn Store>,
+        options: Options,
+        peers: Arc<Peers>,
+        found: bool,
+    ) -> Result<Self, StartError> {
         let node = store.node_id();
         let failed = |reason: &dyn std::fmt::Display| match store.log_state(shard) {
             // Raft has only seen the failure of its store, which knows better.
@@ -105,17 +168,26 @@ impl Group {
         let log = Log::open(shard, Arc::clone(&store), &options)?;
         let (machine, progress) = Machine::open(shard, Arc::clone(&store), log.clone(), Arc::clone(&state))?;
         let config = Arc::new(config(shard).map_err(|error| failed(&error))?);
-        let raft = Raft::new(node.0, config, Alone, log, machine)
+        let network = Network {
+            shard,
+            wire: Arc::clone(&peers.wire),
+            state: Arc::clone(&state),
+        };
+        let raft = Raft::new(node.0, config, network, log.clone(), machine)
             .await
             .map_err(|error| failed(&error))?;
-        if !raft.is_initialized().await.map_err(|error| failed(&error))? {
+        if found && !raft.is_initialized().await.map_err(|error| failed(&error))? {
             raft.initialize(BTreeSet::from([node.0]))
                 .await
                 .map_err(|error| failed(&error))?;
         }
-        let leadership = Role::start(shard, node, raft.clone(), Arc::clone(&state), progress);
-        // A single voter has nobody to wait for; the election gives it a new term.
-        raft.trigger().elect(false).await.map_err(|error| failed(&error))?;
+        let me = peers.liveness.me();
+        let leadership = Role::start(shard, me, raft.clone(), Arc::clone(&state), progress);
+        // A voter that is alone has nobody to wait for; the election gives it a new term.
+        let voters = raft.with_raft_state(|state| state.membership_state.effective().voter_ids().collect::<Vec<_>>());
+        if voters.await.map_err(|error| failed(&error))? == [node.0] {
+            raft.trigger().elect(false).await.map_err(|error| failed(&error))?;
+        }
         let rows = store.rows(shard);
         let in_flight = Arc::new(InFlight::new(options.in_flight_bytes_max));
         Ok(Self(Arc::new(Inner {
@@ -128,6 +200,9 @@ impl Group {
             state,
             in_flight,
             options,
+            log,
+            peers,
+            chain: Mutex::default(),
         })))
     }
 
@@ -136,7 +211,7 @@ impl Group {
         self.0.shard
     }
 
-    /// Appends one entry with these batches, if this node still leads in `term`.
+    /// Appends one entry with these batches, if this node still leads in the term of `round` and no later round has begun.
     ///
     /// The proposal is on its way when this returns, in the order of calls; it need not be polled for that, and dropping it
     /// does not take it back. It ends when the entry is committed (fsynced by a quorum) and applied here, so that
@@ -146,8 +221,8 @@ impl Group {
     /// they may build upon it, so they are refused as busy. Whoever has taken all those results may propose anew.
     ///
     /// An empty list of batches is an entry as well: it is committed after everything before it.
-    pub fn propose(&self, term: Term, batches: Vec<Batch>) -> Proposal {
-        self.try_propose(term, batches)
+    pub fn propose(&self, round: impl Into<Round>, batches: Vec<Batch>) -> Proposal {
+        self.try_propose(round, batches)
             .unwrap_or_else(|refused| Proposal::refused(refused.error, &self.0.in_flight))
     }
 
@@ -155,9 +230,10 @@ impl Group {
     ///
     /// # Errors
     /// Nothing was appended. When it is [`ProposeError::Busy`]: wait, and propose the same batches again before any others.
-    pub fn try_propose(&self, term: Term, batches: Vec<Batch>) -> Result<Proposal, Refused> {
-        match self.admit(term, &batches) {
-            Ok(permit) => self.submit(term, batches, permit),
+    pub fn try_propose(&self, round: impl Into<Round>, batches: Vec<Batch>) -> Result<Proposal, Refused> {
+        let round = round.into();
+        match self.admit(round.term, &batches) {
+            Ok(permit) => self.submit(round, batches, permit),
             Err(error) => Err(Refused { error, batches }),
         }
     }
@@ -186,22 +262,40 @@ impl Group {
         InFlight::enter(&inner.in_flight, bytes).ok_or(ProposeError::Busy)
     }
 
-    fn submit(&self, term: Term, batches: Vec<Batch>, permit: proposal::Permit) -> Result<Proposal, Refused> {
+    fn submit(&self, round: Round, batches: Vec<Batch>, permit: proposal::Permit) -> Result<Proposal, Refused> {
         let inner = &*self.0;
+        let term = round.term;
+        // Held until Raft has it, so that numbers are in the order of the log.
+        let mut chain = lock(&inner.chain);
+        if round < chain.0 {
+            let (proposed, leading) = (term, chain.0.term);
+            let error = ProposeError::Fenced { proposed, leading };
+            return Err(Refused { error, batches });
+        }
+        if round > chain.0 {
+            *chain = (round, 0);
+        }
+        let link = Link {
+            round: round.round,
+            number: chain.1 + 1,
+        };
         let (responder, proposal) = proposal::pair(self, term, batches.len(), permit);
         let leader = type_config::LeaderId::new_committed(term.0, inner.node.0);
-        let entry = encode(batches);
+        let entry = encode(batches, link);
         let write = inner
             .raft
             .write(type_config::Normal(entry.clone()))
             .responder(responder)
             .with_leader(leader);
         match proposal::submit(write) {
-            Ok(()) => Ok(proposal),
+            Ok(()) => {
+                chain.1 = link.number;
+                Ok(proposal)
+            }
             Err(error) => Err(Refused {
                 error,
                 // It was written a moment ago.
-                batches: decode(entry).unwrap_or_default(),
+                batches: decode(entry).unwrap_or_default().0,
             }),
         }
     }
@@ -222,15 +316,6 @@ impl Group {
     /// What this node is in the group, now and from now on.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.0.leadership.clone()
-    }
-
-    /// This node leads in `term` and no other node can, at this moment. Without it no effect may be performed, not even one
-    /// that depends on no row.
-    pub fn has_lease(&self, term: Term) -> bool {
-        let state = &self.0.state;
-        state.leading.load(Ordering::Acquire) == term.0
-            && term.0 != 0
-            && (state.alone.load(Ordering::Acquire) || role::quorum_lease(&self.0.raft))
     }
 
     /// The shard's applied rows.
@@ -268,14 +353,23 @@ impl std::fmt::Debug for Group {
     }
 }
 
-/// openraft's configuration of a group with one voter: nothing runs on timers, it is elected when we say so.
+/// openraft's lease, milliseconds: a century. Leases are judged per node.
+const LEASE_OF_RAFT: u64 = 100 * 365 * 86_400_000;
+
+/// How long a snapshot may be on its way, milliseconds.
+const SNAPSHOT_TIMEOUT: u64 = 3_600_000;
+
+/// openraft's configuration of a group: nothing runs on timers, a node is elected when we say so, and openraft's own lease is so long that
+/// it never counts (docs/decisions/0005-cluster.md).
 fn config(shard: ShardId) -> Result<openraft::Config, openraft::ConfigError> {
     let config = openraft::Config {
         cluster_name: format!("shard-{shard}"),
-        heartbeat_interval: 300,
-        election_timeout_min: 1000,
-        election_timeout_max: 1800,
+        // How long a call may take.
+        heartbeat_interval: 5_000,
+        election_timeout_min: 10_000,
+        election_timeout_max: LEASE_OF_RAFT,
         enable_tick: false,
+        install_snapshot_timeout: SNAPSHOT_TIMEOUT,
         // A new term after each start, so that what the process before it still has under way is fenced.
         enable_leader_restore: Some(false),
         enable_pre_vote: Some(true),
@@ -287,7 +381,7 @@ fn config(shard: ShardId) -> Result<openraft::Config, openraft::ConfigError> {
     config.validate()
 }
 
-fn encode(batches: Vec<Batch>) -> Bytes {
+fn encode(batches: Vec<Batch>, link: Link) -> Bytes {
     let batches = batches.into_iter().map(|batch| proto::Batch {
         at: batch.at.0,
         writes: batch
@@ -304,13 +398,16 @@ fn encode(batches: Vec<Batch>) -> Bytes {
     });
     proto::Entry {
         batches: batches.collect(),
+        number: link.number,
+        round: link.round,
     }
     .encode_to_vec()
     .into()
 }
 
-fn decode(bytes: Bytes) -> Result<Vec<Batch>, prost::DecodeError> {
-    let batches = proto::Entry::decode(bytes)?.batches.into_iter().map(|batch| Batch {
+fn decode(bytes: Bytes) -> Result<(Vec<Batch>, Link), prost::DecodeError> {
+    let proto::Entry { batches, number, round } = proto::Entry::decode(bytes)?;
+    let batches = batches.into_iter().map(|batch| Batch {
         at: Timestamp(batch.at),
         writes: batch
             .writes
@@ -321,5 +418,5 @@ fn decode(bytes: Bytes) -> Result<Vec<Batch>, prost::DecodeError> {
             })
             .collect(),
     });
-    Ok(batches.collect())
+    Ok((batches.collect(), Link { round, number }))
 }

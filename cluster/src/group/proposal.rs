@@ -108,6 +108,7 @@ impl Future for Proposal {
                 bytes,
                 began,
             } => match ready!(result.poll_unpin(context)) {
+                Ok(Ok(response)) if !response.data => Err(ProposeError::Superseded),
                 Ok(Ok(response)) => {
                     metrics::committed(*batches, *bytes, began.elapsed());
                     Ok(Committed {

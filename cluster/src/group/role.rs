@@ -1,33 +1,23 @@
 //! What this node is in a group, told to whoever evaluates; and the upkeep of the group's log.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use heronry_storage::{NodeId, ShardId};
-use openraft::{
-    Raft, ServerState,
-    async_runtime::{Instant, watch::WatchReceiver},
-    metrics::RaftServerMetrics,
-};
+use openraft::{Raft, ServerState, async_runtime::watch::WatchReceiver, metrics::RaftServerMetrics};
 use tokio::sync::watch;
 
 use super::{
     Leadership, State, Term,
+    lease::lock,
     machine::{Machine, Progress},
     type_config::Types,
 };
-use crate::metrics;
-
-/// How long a quorum's last acknowledgement is a lease, with several voters: less than openraft's (`election_timeout_max`),
-/// since metrics are read a little late.
-const LEASE: Duration = Duration::from_millis(1000);
+use crate::{PeerId, metrics};
 
 /// One task for each group; it sleeps while nothing changes.
 pub(super) struct Role {
     shard: ShardId,
-    node: NodeId,
+    me: PeerId,
     raft: Raft<Types, Machine>,
     state: Arc<State>,
     leadership: watch::Sender<Leadership>,
@@ -36,7 +26,7 @@ pub(super) struct Role {
 impl Role {
     pub(super) fn start(
         shard: ShardId,
-        node: NodeId,
+        me: PeerId,
         raft: Raft<Types, Machine>,
         state: Arc<State>,
         progress: watch::Receiver<Progress>,
@@ -45,7 +35,7 @@ impl Role {
         tokio::spawn(
             Self {
                 shard,
-                node,
+                me,
                 raft,
                 state,
                 leadership,
@@ -77,6 +67,7 @@ impl Role {
                 changed = server.changed() => changed.is_ok(),
                 changed = snapshot.changed() => changed.is_ok(),
                 changed = progress.changed() => changed.is_ok(),
+                () = self.state.changed.notified() => true,
             };
             if !open {
                 break;
@@ -87,16 +78,24 @@ impl Role {
 
     /// `applied`: the term of the last applied entry.
     fn publish(&self, server: &RaftServerMetrics<Types>, applied: u64) {
-        let alone = server.membership_config.membership().voter_ids().eq([self.node.0]);
+        let membership = server.membership_config.membership();
+        let sets = membership.get_joint_config().iter();
+        let voters: Vec<Vec<NodeId>> = sets.map(|set| set.iter().copied().map(NodeId).collect()).collect();
+        let node = self.me.node;
+        let alone = voters == [[node]];
+        *lock(&self.state.voters) = Arc::new(voters);
         self.state.alone.store(alone, Ordering::Release);
         let term = server.vote.leader_id.term;
-        let leads = server.state == ServerState::Leader
-            && server.vote.committed
-            && server.vote.leader_id.voted_for == self.node.0;
+        let leads =
+            server.state == ServerState::Leader && server.vote.committed && server.vote.leader_id.voted_for == node.0;
+        if leads {
+            self.state.guard.heard_of(self.me, term, 0);
+        }
+        let released = self.state.released.load(Ordering::Acquire) == term;
         self.set(match server.current_leader {
             // A leader's first entry is of its own term, and comes after all of earlier terms.
-            _ if leads && applied >= term => Leadership::Leader { term: Term(term) },
-            Some(leader) if leader != self.node.0 => Leadership::Follower {
+            _ if leads && applied >= term && !released => Leadership::Leader { term: Term(term) },
+            Some(leader) if leader != node.0 => Leadership::Follower {
                 leader: Some(NodeId(leader)),
             },
             _ => Leadership::Follower { leader: None },
@@ -126,14 +125,4 @@ impl Role {
         tracing::debug!(shard = %self.shard, ?before, ?now, "leadership changed");
         self.leadership.send_replace(now);
     }
-}
-
-/// A quorum has acknowledged this leader lately enough that no other can have been elected.
-pub(super) fn quorum_lease(raft: &Raft<Types, Machine>) -> bool {
-    let acked = raft
-        .data_metrics()
-        .borrow_watched()
-        .last_quorum_acked
-        .map(|acked| acked.into_inner());
-    acked.is_some_and(|acked| acked.elapsed() < LEASE)
 }

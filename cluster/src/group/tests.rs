@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 use super::{
     State,
+    chain::{Chain, Link},
     convert::{self, Applied},
     decode, encode,
     log::Log,
@@ -84,7 +85,7 @@ fn normal(index: u64, bytes: usize) -> Entry {
     };
     Entry {
         log_id: log_id(1, index),
-        payload: EntryPayload::Normal(Normal(encode(vec![batch]))),
+        payload: EntryPayload::Normal(Normal(encode(vec![batch], Link::default()))),
     }
 }
 
@@ -221,7 +222,7 @@ async fn time_never_goes_back_and_survives_a_restart() {
             at: Timestamp(3),
             writes: Vec::new(),
         };
-        let payload = EntryPayload::Normal(Normal(encode(vec![earlier])));
+        let payload = EntryPayload::Normal(Normal(encode(vec![earlier], Link::default())));
         machine
             .apply(to_apply(vec![Entry {
                 log_id: log_id(1, 11),
@@ -295,6 +296,10 @@ fn what_the_store_keeps_is_read_back_as_it_was() {
             log_id: Some(log_id(1, 2)),
             membership: StoredMembership::new(Some(log_id(1, 1)), joint),
             at: 77,
+            chain: Chain {
+                term: 1,
+                link: Link { round: 2, number: 3 },
+            },
         },
     ] {
         assert_eq!(Applied::from_bytes(applied.to_bytes()), Ok(applied));
@@ -306,7 +311,7 @@ fn what_the_store_keeps_is_read_back_as_it_was() {
         },
         Batch::default(),
     ];
-    assert_eq!(decode(encode(batches.clone())).unwrap(), batches);
+    assert_eq!(decode(encode(batches.clone(), Link::default())).unwrap().0, batches);
 }
 
 #[test]
@@ -346,14 +351,14 @@ proptest! {
         if let Ok(log_id) = convert::log_id_from_bytes(bytes.clone()) {
             prop_assert_eq!(convert::log_id_from_bytes(convert::log_id_to_bytes(&log_id)), Ok(log_id));
         }
-        if let Ok(batches) = decode(bytes) {
-            prop_assert_eq!(decode(encode(batches.clone())).unwrap(), batches);
+        if let Ok((batches, _)) = decode(bytes) {
+            prop_assert_eq!(decode(encode(batches.clone(), Link::default())).unwrap().0, batches);
         }
     }
 
     #[test]
     fn batches_are_read_as_they_were_written(batches in prop::collection::vec(batch(), 0..5)) {
-        prop_assert_eq!(decode(encode(batches.clone())).unwrap(), batches);
+        prop_assert_eq!(decode(encode(batches.clone(), Link::default())).unwrap().0, batches);
     }
 }
 

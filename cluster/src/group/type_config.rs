@@ -26,7 +26,7 @@ pub(super) struct Types;
 
 impl RaftTypeConfig for Types {
     type D = Normal;
-    type R = ();
+    type R = bool;
     type NodeId = u64;
     type Node = ();
     type Term = u64;

@@ -4,4 +4,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod groups;
+mod town;
 mod transport;

@@ -104,7 +104,7 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     edge_threads.handle()?.spawn(Arc::clone(&edge).carry());
     edge_threads.handle()?.spawn(Arc::clone(&tls).watch());
 
-    let group_handles: Vec<_> = groups.iter().cloned().collect();
+    let group_handles = groups.list();
     let starting = Shards::start(
         group_handles.clone(),
         shard_config,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use heronry_cluster::{Group, ProposeError, Term as RaftTerm};
+use heronry_cluster::{Group, ProposeError, Round, Term as RaftTerm};
 use heronry_xmpp::{
     link::{ShardId, Term},
     rows::Batch,
@@ -85,7 +85,11 @@ impl Proposer {
                 return;
             };
             let count = batches.len();
-            match self.group.try_propose(RaftTerm(self.term.term), batches) {
+            let round = Round {
+                term: RaftTerm(self.term.term),
+                round: self.term.round,
+            };
+            match self.group.try_propose(round, batches) {
                 Ok(proposal) => {
                     metrics::proposed(count);
                     self.in_flight += 1;

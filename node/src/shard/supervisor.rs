@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use heronry_cluster::{Group, Leadership};
+use heronry_cluster::{Group, Leadership, Round};
 use heronry_xmpp::link::{ShardId, Term};
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
@@ -108,7 +108,11 @@ impl Actor for Supervisor {
         tracing::error!(shard = %group.shard(), %error, "a shard's actor failed; it starts anew");
         let former = *former.lock().unwrap_or_else(PoisonError::into_inner);
         // What it had proposed is waited for: the new one must find it in the rows.
-        let _ = group.propose(heronry_cluster::Term(former.term), Vec::new()).await;
+        let round = Round {
+            term: heronry_cluster::Term(former.term),
+            round: former.round,
+        };
+        let _ = group.propose(round, Vec::new()).await;
         let leadership = *group.leadership().borrow();
         let id = ShardId(group.shard().0);
         self.start(myself.get_cell(), group, former, children).await?;

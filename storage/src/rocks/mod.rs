@@ -9,7 +9,7 @@ mod sync_mark;
 mod writer;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::Path,
     sync::{
@@ -220,6 +220,45 @@ impl Store for RocksStore {
         batch.put_cf(&meta, key::META_SHARDS, shards.to_be_bytes());
         shared.write_synced(batch)?;
         Ok(shards)
+    }
+
+    fn present(&self) -> Result<Vec<ShardId>, StoreError> {
+        self.shared.alive()?;
+        let mut present = BTreeSet::new();
+        for family in [LOG, RAFT] {
+            let mut iterator = self.shared.db.rocks.raw_iterator_cf(&self.shared.family(family));
+            let mut from = Some(0u16);
+            while let Some(shard) = from {
+                iterator.seek(shard.to_be_bytes());
+                let found = iterator.key().and_then(key::shard);
+                present.extend(found);
+                from = found.and_then(|found| found.0.checked_add(1));
+            }
+            iterator.status().map_err(error)?;
+        }
+        Ok(present.into_iter().collect())
+    }
+
+    fn remove(&self, shard: ShardId) -> Result<(), StoreError> {
+        self.shared.alive()?;
+        // What is queued of it is written first.
+        let (done, written) = std::sync::mpsc::channel();
+        self.truncate(shard, 0, Box::new(move |result| drop(done.send(result))));
+        written.recv().unwrap_or(Err(StoreError::Closed))?;
+        self.shared.remove_shard(shard)
+    }
+
+    fn note(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        self.shared.alive()?;
+        let note = self.shared.db.rocks.get_cf(&self.shared.family(META), key::note(name));
+        note.map(|note| note.map(Bytes::from)).map_err(error)
+    }
+
+    fn set_note(&self, name: &str, note: Bytes) -> Result<(), StoreError> {
+        self.shared.alive()?;
+        let mut batch = WriteBatch::default();
+        batch.put_cf(&self.shared.family(META), key::note(name), note);
+        self.shared.write_synced(batch)
     }
 
     fn log_state(&self, shard: ShardId) -> Result<LogState, StoreError> {

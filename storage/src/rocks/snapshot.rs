@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use rocksdb::{DBRawIteratorWithThreadMode, ReadOptions, WriteBatch, WriteOptions};
 
-use super::{Db, META, RAFT, ROWS, RocksStore, Shared, error, u32_of};
+use super::{Db, LOG, META, RAFT, ROWS, RocksStore, Shared, error, u32_of};
 use crate::{Chunks, ShardId, StoreError, key, key::Kind, snapshot};
 
 type Iterator<'a> = DBRawIteratorWithThreadMode<'a, rocksdb::DB>;
@@ -173,6 +173,27 @@ impl Shared {
             self.remove_generation(old)?;
         }
         Ok(applied)
+    }
+
+    /// Forgets a shard; its rows become nobody's first.
+    pub(super) fn remove_shard(&self, shard: ShardId) -> Result<(), StoreError> {
+        let (meta, raft, log) = (self.family(META), self.family(RAFT), self.family(LOG));
+        let current = self.generation(shard);
+        let old = current.load(Ordering::Acquire);
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(&log, &key::log(shard, 0)[..], &key::log(shard, u64::MAX)[..]);
+        for kind in Kind::ALL {
+            batch.delete_cf(&raft, key::raft(shard, kind));
+        }
+        if old != 0 {
+            batch.put_cf(&meta, key::doomed(old), []);
+        }
+        self.write_synced(batch)?;
+        current.store(0, Ordering::Release);
+        if old != 0 {
+            self.remove_generation(old)?;
+        }
+        Ok(())
     }
 
     /// A new generation that is nobody's yet: were the process to die now, its rows would be removed at the next start.
