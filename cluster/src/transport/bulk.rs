@@ -1,13 +1,13 @@
 //! The lane of transfers: one connection for each, so that none waits for another, at a pace that all of a node's share.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
-use heronry_proto::peer::{Piece, frame::Body, piece::What};
+use heronry_proto::peer::{Piece, call, frame::Body, piece::What};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::{Instant, sleep_until, timeout},
@@ -59,7 +59,7 @@ pub(super) async fn send(
     header: Bytes,
     chunks: BoxStream<'static, Bytes>,
 ) -> Result<Bytes, CallError> {
-    let queue = std::sync::Arc::clone(&lane.queue);
+    let queue = Arc::clone(&lane.queue);
     push(&queue, What::Header(header))?;
     let sent = async {
         let mut chunks = chunks;
@@ -124,41 +124,56 @@ async fn take(inner: &Inner, lane: &mut Lane) -> bool {
     let chunks = futures::stream::unfold(chunks, |mut chunks| async {
         chunks.recv().await.map(|next| (next, chunks))
     });
-    let mut answer = std::sync::Arc::clone(&inner.handler).transfer(lane.peer, header, chunks.boxed());
+    let mut answer = Arc::clone(&inner.handler).transfer(lane.peer, header, chunks.boxed());
     let answered = tokio::select! {
         answer = &mut answer => answer,
-        () = feed(lane, chunk) => answer.await,
+        () = inner.stop.cancelled() => return false,
+        () = feed(lane, chunk) => {
+            // Nobody waits for the answer; the handler may put away what it has.
+            let _ = timeout(inner.limits.handshake_timeout, answer).await;
+            return false;
+        }
     };
     let done = answered.is_ok();
     let what = match control::reply(answered, inner.limits.call_bytes_max) {
-        heronry_proto::peer::call::What::Answer(answer) => What::Answer(answer),
-        heronry_proto::peer::call::What::Failure(sentence) => What::Failure(sentence),
-        _ => return false,
+        call::What::Answer(answer) => What::Answer(answer),
+        call::What::Failure(sentence) => What::Failure(sentence),
+        call::What::Request(_) | call::What::Busy(_) | call::What::OpenBulk(_) => return false,
     };
     push(&lane.queue, what).is_ok() && done
 }
 
-/// Gives chunks to the handler as it takes them, until the end or the break.
+/// Gives chunks to the handler as it takes them. Returns when the connection is gone.
 async fn feed(lane: &mut Lane, to: mpsc::Sender<Result<Bytes, String>>) {
+    let mut to = Some(to);
     loop {
-        let chunk = match lane.next().await {
-            Ok(Body::Piece(Piece {
-                what: Some(What::End(_)),
-            })) => return,
-            Ok(Body::Piece(Piece {
-                what: Some(What::Chunk(chunk)),
-            })) => {
-                metrics::chunk("in", chunk.len());
-                Ok(chunk)
+        let broken = match (lane.next().await, &to) {
+            (
+                Ok(Body::Piece(Piece {
+                    what: Some(What::End(_)),
+                })),
+                Some(_),
+            ) => {
+                to = None;
+                continue;
             }
-            Ok(_) => Err("the transfer cannot be understood".to_owned()),
-            Err(_) => Err("the transfer has broken off".to_owned()),
+            (
+                Ok(Body::Piece(Piece {
+                    what: Some(What::Chunk(chunk)),
+                })),
+                Some(to),
+            ) => {
+                metrics::chunk("in", chunk.len());
+                // Nobody takes it: the handler does not want the rest, and its answer comes.
+                let _ = to.send(Ok(chunk)).await;
+                continue;
+            }
+            (Ok(_), _) => "the transfer cannot be understood",
+            (Err(_), _) => "the transfer has broken off",
         };
-        let broken = chunk.is_err();
-        // Nobody takes it: the handler does not want the rest, and its answer comes.
-        let _ = to.send(chunk).await;
-        if broken {
-            return;
+        if let Some(to) = to {
+            let _ = to.send(Err(broken.to_owned())).await;
         }
+        return lane.connection.close(Broken::Garbled);
     }
 }

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use super::{limits::STRANGER_BYTES_MAX, net::AnyStream};
+use super::{limits::STRANGER_BYTES_MAX, net::AnyStream, security::of_certificate};
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,8 @@ pub(super) struct Connection {
     settled: AtomicBool,
     /// Why it is refused has been said.
     refused: AtomicBool,
+    /// A certificate was refused while the connection was read or written: by us, and a sentence.
+    certificate: OnceLock<(bool, String)>,
     /// It carries its call: there is one in its life.
     used: AtomicBool,
 }
@@ -91,6 +93,7 @@ impl Connection {
             greeted: AtomicBool::new(false),
             settled: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            certificate: OnceLock::new(),
             used: AtomicBool::new(false),
         })
     }
@@ -121,6 +124,10 @@ impl Connection {
         self.greeted.store(true, Ordering::Release);
     }
 
+    pub(super) fn is_greeted(&self) -> bool {
+        self.greeted.load(Ordering::Acquire)
+    }
+
     /// It is in use: it may take as long as it likes.
     pub(super) fn settle(&self) {
         self.settled.store(true, Ordering::Release);
@@ -133,6 +140,21 @@ impl Connection {
     /// Whether why it is refused is said for the first time.
     pub(super) fn refuse_once(&self) -> bool {
         !self.refused.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether a certificate was refused, and whether by us.
+    pub(super) fn certificate_refused(&self) -> Option<(bool, String)> {
+        self.certificate.get().cloned()
+    }
+
+    /// Keeps what an error says of a certificate: above, HTTP/2 keeps its text only.
+    fn note<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &result
+            && let Some(refused) = of_certificate(error)
+        {
+            let _ = self.certificate.set(refused);
+        }
+        result
     }
 
     /// Whether this is the first call on it.
@@ -203,7 +225,7 @@ impl Guarded {
         };
         if self.connection.is_settled() {
             self.shortage = None;
-        } else if shortage.bytes == 0 && !self.connection.greeted.load(Ordering::Acquire) {
+        } else if shortage.bytes == 0 && !self.connection.is_greeted() {
             self.connection.close(Broken::Garbled);
             return Err(io::ErrorKind::ConnectionAborted.into());
         } else if shortage.deadline.as_mut().poll(cx).is_ready() {
@@ -234,7 +256,8 @@ impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.poll_open(cx)?;
         let before = buffer.filled().len();
-        ready!(pin!(&mut self.stream).poll_read(cx, buffer))?;
+        let read = pin!(&mut self.stream).poll_read(cx, buffer);
+        ready!(self.connection.note(read))?;
         if let Some(shortage) = &mut self.shortage {
             shortage.bytes = shortage.bytes.saturating_sub(buffer.filled().len() - before);
         }
@@ -245,7 +268,8 @@ impl AsyncRead for Guarded {
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_open(cx)?;
-        pin!(&mut self.stream).poll_write(cx, bytes)
+        let written = pin!(&mut self.stream).poll_write(cx, bytes);
+        self.connection.note(written)
     }
 
     fn poll_write_vectored(
@@ -254,7 +278,8 @@ impl AsyncWrite for Guarded {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.poll_open(cx)?;
-        pin!(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = pin!(&mut self.stream).poll_write_vectored(cx, slices);
+        self.connection.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -263,7 +288,8 @@ impl AsyncWrite for Guarded {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_open(cx)?;
-        pin!(&mut self.stream).poll_flush(cx)
+        let flushed = pin!(&mut self.stream).poll_flush(cx);
+        self.connection.note(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

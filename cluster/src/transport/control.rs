@@ -1,7 +1,7 @@
 //! The lane of calls: requests and answers, numbered, both ways, in any order.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -30,7 +30,7 @@ use super::{
 const FAILURE_MAX: usize = 4096;
 
 /// Who waits for the answer to which request.
-type Waiting = HashMap<u64, oneshot::Sender<Result<Bytes, CallError>>>;
+type Waiting = BTreeMap<u64, oneshot::Sender<Result<Bytes, CallError>>>;
 
 /// Requests of ours that wait for an answer over one connection.
 pub(super) struct Calls {
@@ -48,7 +48,7 @@ impl Calls {
             connection: Arc::clone(&lane.connection),
             queue: Arc::clone(&lane.queue),
             number: AtomicU64::new(1),
-            waiting: Mutex::new(Some(HashMap::new())),
+            waiting: Mutex::new(Some(Waiting::new())),
             in_flight_max,
         })
     }

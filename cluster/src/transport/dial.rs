@@ -29,6 +29,7 @@ use super::{
     metrics,
     peer::Peer,
     queue::{Item, Outgoing, Queue},
+    security::of_certificate,
 };
 
 /// Why a connection was not made.
@@ -178,21 +179,21 @@ async fn shake_hands(
         .security
         .begin(stream)
         .await
-        .map_err(|error| by_certificate(address, &error))?;
+        .map_err(|error| failed(address, of_certificate(&error), &error))?;
     let connection = Connection::new(address.to_owned(), &inner.stop);
     let closing = CloseOnDrop(Some(Arc::clone(&connection)));
     let stream = Guarded::dialed(stream, Arc::clone(&connection)).into_io();
     let channel = endpoint(inner)
         .connect_with_connector(Once(Some(stream)))
         .await
-        .map_err(|error| by_certificate(address, &error))?;
+        .map_err(|error| failed(address, connection.certificate_refused(), &error))?;
     let mut client = PeerClient::new(channel.clone()).max_decoding_message_size(inner.limits.wire_bytes_max());
 
     let queue = Queue::new(queue_bytes_max(inner, kind));
     let said = queue.push(Item::Alone(Body::Hello(greeting)));
     said.map_err(|_| NoLane::Unreachable(gone(address)))?;
     let response = client.link(Outgoing(Arc::clone(&queue))).await;
-    let response = response.map_err(|status| by_certificate(address, &status))?;
+    let response = response.map_err(|status| failed(address, connection.certificate_refused(), &status))?;
     let mut lane = Lane {
         kind,
         // Until the other side has said who it is.
@@ -254,9 +255,9 @@ pub(super) fn refused_by_peer(refusal: peer::Refusal) -> NoLane {
     }
 }
 
-/// An error below the handshake: of TLS, or of the network.
-fn by_certificate(address: &str, error: &(dyn std::error::Error + 'static)) -> NoLane {
-    match super::security::of_certificate(error) {
+/// An error below the handshake: of a certificate, or of the network.
+fn failed(address: &str, certificate: Option<(bool, String)>, error: &(dyn std::error::Error + 'static)) -> NoLane {
+    match certificate {
         Some((by_us, sentence)) => NoLane::Refused {
             by_us,
             refusal: Refusal::new(RefusalReason::Certificate, format!("{address}: {sentence}")),

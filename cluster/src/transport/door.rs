@@ -27,10 +27,11 @@ use super::{
     dial, hello,
     inner::{Inner, node_name},
     lane::{Incoming, Kind, Lane},
-    limits::{CONNECTION_WINDOW, STREAM_WINDOW},
+    limits::{CONNECTION_WINDOW, STRANGER_BYTES_MAX, STREAM_WINDOW},
     metrics,
     net::{AnyStream, Net},
     queue::{Item, Outgoing, Queue},
+    security::of_certificate,
 };
 
 /// How long to wait when the system gives no connection: it may have no files left.
@@ -148,10 +149,7 @@ fn greet(inner: &Arc<Inner>, stream: AnyStream, from: SocketAddr, shaken: mpsc::
         };
         let stream = match secure {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                let refusal = Refusal::new(RefusalReason::Certificate, super::security::sentence(&error));
-                return note(&transport, &connection, &connection.remote, &refusal);
-            }
+            Ok(Err(error)) => return left.without_tls(&error),
             Err(_) => return connection.close(Broken::Silent),
         };
         let guarded = Guarded::taken(stream, connection, deadline, Box::new(move || drop(left)));
@@ -166,6 +164,28 @@ struct Left {
     connection: Arc<Connection>,
 }
 
+impl Left {
+    fn without_tls(self, error: &io::Error) {
+        let remote = &self.connection.remote;
+        match of_certificate(error) {
+            Some((true, sentence)) => {
+                let refusal = Refusal::new(RefusalReason::Certificate, sentence);
+                note(&self.inner, &self.connection, remote, &refusal);
+            }
+            Some((false, sentence)) => {
+                self.connection.refuse_once();
+                self.inner
+                    .refusals
+                    .note(false, remote, &Refusal::new(RefusalReason::Certificate, sentence));
+            }
+            None => {
+                let refusal = Refusal::new(RefusalReason::Garbled, format!("it does not speak TLS: {error}"));
+                note(&self.inner, &self.connection, remote, &refusal);
+            }
+        }
+    }
+}
+
 impl Drop for Left {
     fn drop(&mut self) {
         self.inner.strangers.remove(&self.connection);
@@ -175,6 +195,8 @@ impl Drop for Left {
         let (reason, sentence) = match self.connection.is_closed().then(|| self.connection.why()) {
             Some(Broken::Silent) => (RefusalReason::Silent, "it did not say who it is in time"),
             Some(Broken::Crowded) => (RefusalReason::Busy, "too many connections have not said who they are"),
+            // Nothing is wrong with what it has said.
+            _ if self.connection.is_greeted() => return,
             Some(_) | None => (RefusalReason::Garbled, "it does not speak the language of nodes"),
         };
         note(
@@ -208,7 +230,8 @@ impl PeerService for Door {
             connection.close(Broken::Garbled);
             return Err(Status::failed_precondition("one call per connection"));
         }
-        let queue = Queue::new(self.0.limits.queue_bytes_max.max(self.0.limits.call_queue_bytes_max));
+        // Enough for Hello or a refusal; what it is for is not known yet.
+        let queue = Queue::new(STRANGER_BYTES_MAX);
         let outgoing = Outgoing(Arc::clone(&queue)).map(Ok);
         let incoming = Incoming::new(request.into_inner());
         let inner = Arc::clone(&self.0);
@@ -260,7 +283,12 @@ fn check(inner: &Inner, hello: &Hello) -> Result<(Kind, Identity), Refusal> {
     let kind = hello::kind(hello)
         .or_else(|| (hello.protocol != hello::PROTOCOL).then_some(Kind::Ask))
         .ok_or_else(unknown)?;
-    Ok((kind, inner.check(hello, kind, None)?))
+    let identity = inner.check(hello, kind, None)?;
+    // Otherwise both would dial, and each would displace the other's connections.
+    if kind != Kind::Ask && identity.id.node > inner.identity.id.node {
+        return Err(Refusal::new(RefusalReason::Garbled, "the node with the lower id dials"));
+    }
+    Ok((kind, identity))
 }
 
 /// Says why not, and waits until the other side has heard it and closes.
@@ -280,6 +308,7 @@ async fn welcome(inner: &Arc<Inner>, mut lane: Lane, kind: Kind, identity: Ident
     let node = identity.id.node;
     lane.kind = kind;
     lane.peer = identity.id;
+    lane.queue.set_bytes_max(dial::queue_bytes_max(inner, kind));
     lane.worked = hello.worked_with == inner.identity.id.start && hello.worked_with != 0;
     let greeting = inner.hello(kind, Some(node), hello.ticket);
     if lane.queue.push(Item::Alone(Body::Hello(greeting))).is_err() {

@@ -50,7 +50,8 @@ pub trait Handler: Send + Sync + 'static {
     fn message(&self, from: PeerId, message: Bytes);
 
     /// A transfer over a bulk connection; the answer ends it. An error among the chunks is that the transfer has broken off; a
-    /// stream that ends without one is complete. Chunks that are not taken hold up the sender.
+    /// stream that ends without one is complete. Chunks that are not taken hold up the sender. When the connection has gone the future
+    /// is dropped `handshake_timeout` later.
     fn transfer(
         self: Arc<Self>,
         from: PeerId,

@@ -113,7 +113,7 @@ impl Ourselves<'_> {
             format!(
                 "version {} of the protocol between nodes is spoken by node {} (heronry {}), version {PROTOCOL} by node {} (heronry {})",
                 hello.protocol,
-                hello.node_id,
+                NodeId(hello.node_id),
                 cut(&hello.version),
                 self.us(),
                 self.identity.version,

@@ -1,7 +1,7 @@
 //! What all tasks of a transport share.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -50,12 +50,12 @@ pub(super) struct Inner {
     pub(super) stop: CancellationToken,
     tasks: TaskTracker,
     runtime: Handle,
-    peers: Mutex<HashMap<NodeId, Arc<Peer>>>,
+    peers: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
     /// The process of each node with which the lane of messages worked last. As many as there have been nodes in the cluster's map
     /// while this process lives.
-    worked: Mutex<HashMap<NodeId, u64>>,
+    worked: Mutex<BTreeMap<NodeId, u64>>,
     /// Transfers of ours that wait for the other side to dial: whose connection it must be, and who waits for it.
-    tickets: Mutex<HashMap<u64, (NodeId, oneshot::Sender<Lane>)>>,
+    tickets: Mutex<BTreeMap<u64, (NodeId, oneshot::Sender<Lane>)>>,
     ticket: AtomicU64,
 }
 
@@ -140,7 +140,7 @@ impl Inner {
         self.peers().get(&node).cloned()
     }
 
-    pub(super) fn peers(&self) -> MutexGuard<'_, HashMap<NodeId, Arc<Peer>>> {
+    pub(super) fn peers(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<Peer>>> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -149,7 +149,7 @@ impl Inner {
         self.worked().insert(peer.node, peer.start) == Some(peer.start)
     }
 
-    fn worked(&self) -> MutexGuard<'_, HashMap<NodeId, u64>> {
+    fn worked(&self) -> MutexGuard<'_, BTreeMap<NodeId, u64>> {
         self.worked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -174,7 +174,7 @@ impl Inner {
         }
     }
 
-    fn tickets(&self) -> MutexGuard<'_, HashMap<u64, (NodeId, oneshot::Sender<Lane>)>> {
+    fn tickets(&self) -> MutexGuard<'_, BTreeMap<u64, (NodeId, oneshot::Sender<Lane>)>> {
         self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

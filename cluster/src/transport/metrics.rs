@@ -34,7 +34,7 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge("link_strangers", "Connections that have not yet said who they are"),
     Metric::counter("link_frames_sent_total", "Frames written: each is what was pending at once"),
     Metric::counter("link_frames_received_total", "Frames read"),
-    Metric::counter("link_messages_sent_total", "Messages that were queued for other nodes"),
+    Metric::counter("link_messages_sent_total", "Messages that were written to other nodes"),
     Metric::counter("link_messages_received_total", "Messages of other nodes"),
     Metric::counter("link_messages_lost_total", "Messages that other nodes were not sent").with(&[(
         "reason",
@@ -93,18 +93,16 @@ pub(super) fn strangers(count: usize) {
 }
 
 /// A frame was written.
-pub(super) fn frame_sent() {
+pub(super) fn frame_sent(messages: usize) {
     counter!("link_frames_sent_total").increment(1);
+    if messages > 0 {
+        counter!("link_messages_sent_total").increment(messages as u64);
+    }
 }
 
 /// A frame was read.
 pub(super) fn frame_received() {
     counter!("link_frames_received_total").increment(1);
-}
-
-/// A message was queued.
-pub(super) fn message_sent() {
-    counter!("link_messages_sent_total").increment(1);
 }
 
 /// Messages have come.

@@ -40,7 +40,7 @@ mod refusals;
 mod security;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -139,7 +139,7 @@ impl Transport {
     pub fn wanted(&self, peers: Vec<(NodeId, String)>) {
         let inner = &self.inner;
         let ours = inner.identity.id.node;
-        let wanted: HashMap<_, _> = peers.into_iter().filter(|(node, _)| *node != ours).collect();
+        let wanted: BTreeMap<_, _> = peers.into_iter().filter(|(node, _)| *node != ours).collect();
         let mut known = inner.peers();
         known.retain(|node, peer| {
             let keep = wanted.contains_key(node);
@@ -242,7 +242,7 @@ impl Transport {
         });
         let sent = queued.unwrap_or(Err(SendError::NotConnected));
         match sent {
-            Ok(()) => metrics::message_sent(),
+            Ok(()) => {}
             Err(SendError::Full) => metrics::messages_lost(1, "full"),
             Err(_) => metrics::messages_lost(1, "not_connected"),
         }

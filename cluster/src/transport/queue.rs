@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -57,7 +60,7 @@ pub(super) enum NotQueued {
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    bytes_max: usize,
+    bytes_max: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -77,8 +80,13 @@ impl Queue {
     pub(super) fn new(bytes_max: usize) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
-            bytes_max,
+            bytes_max: AtomicUsize::new(bytes_max),
         })
+    }
+
+    /// Another bound, once it is known what the connection is for.
+    pub(super) fn set_bytes_max(&self, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     /// Puts an item in. An empty queue takes any.
@@ -88,7 +96,7 @@ impl Queue {
         if state.finished {
             return Err(NotQueued::Closed);
         }
-        if state.bytes.saturating_add(size) > self.bytes_max && !state.items.is_empty() {
+        if state.bytes.saturating_add(size) > self.bytes_max.load(Ordering::Relaxed) && !state.items.is_empty() {
             return Err(NotQueued::Full);
         }
         state.bytes += size;
@@ -201,7 +209,10 @@ impl Stream for Outgoing {
         if let Some(filler) = filler {
             filler.wake();
         }
-        metrics::frame_sent();
+        metrics::frame_sent(match &body {
+            Body::Messages(frame) => frame.messages.len(),
+            _ => 0,
+        });
         Poll::Ready(Some(Frame {
             number,
             body: Some(body),

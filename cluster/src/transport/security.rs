@@ -299,11 +299,6 @@ impl ClientCertVerifier for NamedClient {
     }
 }
 
-/// An error of TLS in words.
-pub(super) fn sentence(error: &(dyn Error + 'static)) -> String {
-    of_certificate(error).map_or_else(|| format!("TLS failed: {error}"), |(_, sentence)| sentence)
-}
-
 /// Whether an error is about a certificate: whether ours refuses theirs, and a sentence.
 pub(super) fn of_certificate(error: &(dyn Error + 'static)) -> Option<(bool, String)> {
     let tls = causes(error).find_map(rustls_error)?;

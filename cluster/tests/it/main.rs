@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod groups;
+mod simulated_net;
 mod town;
 mod transport;

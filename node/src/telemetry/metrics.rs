@@ -21,7 +21,7 @@ const METRICS: &[Metric] = &[
 ];
 
 /// Every area of metrics, with what it is about.
-pub(crate) fn areas() -> [(&'static str, &'static str, &'static [Metric]); 10] {
+pub(crate) fn areas() -> [(&'static str, &'static str, &'static [Metric]); 11] {
     [
         (
             "edge",
@@ -35,6 +35,11 @@ pub(crate) fn areas() -> [(&'static str, &'static str, &'static [Metric]); 10] {
             crate::shard::METRICS,
         ),
         ("raft", "Agreement of a shard's replicas.", heronry_cluster::METRICS),
+        (
+            "link",
+            "Connections with other cluster nodes.",
+            heronry_cluster::transport::METRICS,
+        ),
         ("storage", "The log, its fsyncs, and RocksDB.", heronry_storage::METRICS),
         ("disk", "The file system of the data directory.", crate::node::METRICS),
         ("admin", "The admin port.", crate::admin::METRICS),

@@ -13,12 +13,21 @@ use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::BoxStream};
 use heronry_cluster::{
     ClusterId, NodeId,
-    transport::{Handler, Identity, Net, PeerId, Security, Tcp, Transport, TransportLimits},
+    transport::{Handler, Identity, Net, PeerId, Security, Tcp, Transport, TransportError, TransportLimits},
 };
 use tokio::sync::{mpsc, watch};
 
+mod asks;
 mod calls;
+mod certificates;
+mod counts;
 mod messages;
+mod proxy;
+mod raw;
+mod refusals;
+mod slow;
+mod strangers;
+mod transfers;
 
 /// Long enough for a machine that does ten other things.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -88,6 +97,9 @@ impl Handler for Recorder {
             }
             let (mut bytes, mut sum) = (0, 0_u64);
             while let Some(chunk) = chunks.next().await {
+                if &header[..] == b"watched" {
+                    let _ = heard.send(Heard::Message(peer(0, 0), Bytes::from("begun")));
+                }
                 let chunk = chunk.inspect_err(|error| {
                     let _ = heard.send(Heard::Message(peer(0, 0), Bytes::from(error.clone())));
                 })?;
@@ -114,10 +126,11 @@ impl Handler for Recorder {
 }
 
 /// A process of a node.
+#[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) transport: Transport,
     pub(crate) id: PeerId,
-    _cluster: watch::Sender<Option<ClusterId>>,
+    pub(crate) cluster: watch::Sender<Option<ClusterId>>,
     heard: Mutex<mpsc::UnboundedReceiver<Heard>>,
     /// Counts requests under way: one for itself, one for the handler.
     pub(crate) under_way: Arc<()>,
@@ -187,6 +200,10 @@ impl Start {
     }
 
     pub(crate) async fn on<N: Net>(self, net: N) -> Process {
+        self.try_on(net).await.unwrap()
+    }
+
+    async fn try_on<N: Net>(self, net: N) -> Result<Process, TransportError> {
         let id = self.identity.id;
         let cluster = watch::Sender::new(self.cluster);
         let (heard, hears) = mpsc::unbounded_channel();
@@ -204,17 +221,21 @@ impl Start {
             self.limits,
             Arc::new(handler),
         );
-        Process {
-            transport: transport.await.unwrap(),
+        Ok(Process {
+            transport: transport.await?,
             id,
-            _cluster: cluster,
+            cluster,
             heard: Mutex::new(hears),
             under_way,
-        }
+        })
     }
 
     pub(crate) async fn go(self) -> Process {
         self.on(Tcp).await
+    }
+
+    pub(crate) async fn try_go(self) -> Result<Process, TransportError> {
+        self.try_on(Tcp).await
     }
 }
 
