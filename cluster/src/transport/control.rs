@@ -180,6 +180,8 @@ fn take(
             return Err(Broken::Oversized);
         }
         What::Request(request) => serve(inner, peer, process, calls, number, request, within),
+        // The peer dials itself.
+        What::OpenBulk(_) if process.node < inner.identity.id.node => return Err(Broken::Garbled),
         What::OpenBulk(ticket) => open_bulk(inner, peer, calls, number, ticket),
         What::Answer(answer) => calls.answer(number, Ok(answer)),
         What::Failure(sentence) => calls.answer(number, Err(CallError::Failed(sentence))),

@@ -249,3 +249,94 @@ pub(super) fn kind(hello: &Hello) -> Option<Kind> {
         peer::Lane::Ask => Some(Kind::Ask),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ourselves(identity: &Identity) -> Ourselves<'_> {
+        Ourselves {
+            identity,
+            cluster: Some(ClusterId(1)),
+            feature_level_in_use: 1,
+            now: UNIX_EPOCH + Duration::from_secs(1_000_000),
+            clock_skew_max: Duration::from_secs(5),
+        }
+    }
+
+    fn identity(node: u64) -> Identity {
+        Identity {
+            id: PeerId {
+                node: NodeId(node),
+                start: 1,
+            },
+            cluster_name: "colony".to_owned(),
+            version: "0.1.0".to_owned(),
+            feature_level: 1,
+        }
+    }
+
+    #[test]
+    fn what_one_says_the_other_accepts() {
+        let (one, two) = (identity(1), identity(2));
+        for kind in [Kind::Control, Kind::Messages, Kind::Bulk, Kind::Ask] {
+            let hello = ourselves(&one).hello(kind, 0, 0);
+            assert_eq!(super::kind(&hello), Some(kind));
+            assert_eq!(ourselves(&two).check(&hello, kind, None, |_| true), Ok(one.clone()));
+        }
+    }
+
+    #[test]
+    fn clocks_may_differ_by_as_much_as_is_allowed() {
+        let (one, two) = (identity(1), identity(2));
+        let hello = ourselves(&one).hello(Kind::Control, 0, 0);
+        for (micros, fits) in [(5_000_000, true), (5_000_001, false)] {
+            for now in [hello.wall_clock_micros + micros, hello.wall_clock_micros - micros] {
+                let late = Ourselves {
+                    now: UNIX_EPOCH + Duration::from_micros(now),
+                    ..ourselves(&two)
+                };
+                assert_eq!(
+                    late.check(&hello, Kind::Control, None, |_| true).is_ok(),
+                    fits,
+                    "{micros}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_hello_is_accepted_or_refused_in_a_sentence_of_some_length(
+            protocol in 0..3_u32,
+            lane: i32,
+            names in ("(colony|\\PC{0,400})", "\\PC{0,400}"),
+            cluster_id in prop_oneof![Just(Vec::new()), Just(ClusterId(1).to_bytes().to_vec()), any::<Vec<u8>>()],
+            numbers: (u64, u64, u32, u32, u64),
+        ) {
+            let hello = Hello {
+                protocol,
+                lane,
+                cluster_name: names.0,
+                cluster_id: cluster_id.into(),
+                node_id: numbers.0 % 4,
+                start: numbers.1,
+                version: names.1,
+                feature_level: numbers.2 % 3,
+                feature_level_in_use: numbers.3 % 3,
+                wall_clock_micros: numbers.4,
+                worked_with: numbers.1,
+                ticket: numbers.0,
+            };
+            let us = identity(2);
+            for kind in [Kind::Control, Kind::Ask] {
+                if let Err(refusal) = ourselves(&us).check(&hello, kind, None, |node| node.0 == 1) {
+                    prop_assert!(!refusal.sentence.is_empty() && refusal.sentence.len() < 4096);
+                }
+            }
+            super::kind(&hello);
+        }
+    }
+}

@@ -22,9 +22,10 @@ pub(super) const CONNECTION_WINDOW: u32 = 8 << 20;
 /// Bounds of a [`Transport`](super::Transport) and how it behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransportLimits {
-    /// The largest message, bytes; a larger one is not sent, and a peer that sends one loses its link. Default 512 KiB.
+    /// The largest message, bytes; a larger one is not sent, and a peer that sends one loses its link. The same on all
+    /// nodes. Default 512 KiB.
     pub frame_bytes_max: usize,
-    /// The largest request, answer, or header of a transfer, bytes. Default 8 MiB.
+    /// The largest request, answer, or header of a transfer, bytes. The same on all nodes. Default 8 MiB.
     pub call_bytes_max: usize,
     /// Messages that wait for a peer, bytes. Full: its link breaks, and what waits is lost, since a peer that does not read must not
     /// hold up anybody else. Default 16 MiB.

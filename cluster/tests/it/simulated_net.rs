@@ -128,6 +128,34 @@ fn two_nodes_are_linked_parted_and_linked_again() {
 }
 
 #[test]
+fn a_network_that_carries_one_way_only_is_none() {
+    for (from, to) in [(1, 2), (2, 1)] {
+        let mut sim = simulation(from).build();
+        for (node, other) in [(1, 2), (2, 1)] {
+            sim.client(host(node), async move {
+                let process = process(node, 1, 2).await;
+                let other = peer(other, 1);
+                assert_eq!(process.hears().await, Heard::Up(other, false));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if node == 1 {
+                    turmoil::partition_oneway(host(from), host(to));
+                }
+                assert_eq!(process.hears().await, Heard::Down(other));
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                assert_eq!(process.transport.connected(other.node), None);
+                if node == 1 {
+                    turmoil::repair_oneway(host(from), host(to));
+                }
+                assert_eq!(process.hears().await, Heard::Up(other, true));
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                Ok(())
+            });
+        }
+        sim.run().unwrap();
+    }
+}
+
+#[test]
 fn of_three_nodes_those_that_see_each_other_go_on() {
     for seed in 0..3 {
         let mut sim = simulation(seed).build();

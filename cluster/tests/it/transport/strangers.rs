@@ -1,10 +1,10 @@
 //! What comes from a network: other protocols, damage, floods. Nothing of it disturbs those who belong here.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use heronry_cluster::{NodeId, transport::CallError};
-use heronry_proto::peer::{Call, Calls, Hello, Lane, Messages, Piece, Ready, call::What, frame::Body};
+use heronry_proto::peer::{Call, Calls, Hello, Lane, Messages, Piece, Ready, call::What, frame::Body, piece};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -264,4 +264,77 @@ async fn half_a_handshake_has_its_time_too() {
         raw.is_left().await;
     }
     until(async || counts.refused("us", "silent") == 4).await;
+}
+
+#[tokio::test]
+async fn any_frame_of_a_member_is_understood_or_breaks_its_connection_only() {
+    let counts = Counts::default();
+    let _counting = metrics::set_default_local_recorder(&counts);
+    let two = Start::of(2).go().await;
+    let one = Start::of(1).go().await;
+    let nowhere = "127.0.0.1:1".to_owned();
+    one.wants(&[&two]);
+    two.transport
+        .wanted(vec![(NodeId(1), one.address()), (NodeId(0), nowhere)]);
+    assert_eq!(one.hears().await, Heard::Up(two.id, false));
+    assert_eq!(two.hears().await, Heard::Up(one.id, false));
+    one.reaches(&two).await;
+    let call = |number, what| {
+        let calls = vec![Call {
+            number,
+            what,
+            timeout_millis: u32::MAX,
+        }];
+        Body::Calls(Calls { calls })
+    };
+    let piece = |what| Body::Piece(Piece { what: Some(what) });
+    let bytes = Bytes::from_static(b"\xff\0");
+    let bodies = [
+        Body::Hello(Hello::default()),
+        Body::Refusal(Default::default()),
+        Body::Ready(Ready {}),
+        Body::Calls(Calls { calls: Vec::new() }),
+        call(0, None),
+        call(u64::MAX, Some(What::Answer(bytes.clone()))),
+        call(7, Some(What::Failure(String::new()))),
+        call(7, Some(What::Busy(false))),
+        call(7, Some(What::OpenBulk(u64::MAX))),
+        call(0, Some(What::Request(bytes.clone()))),
+        Body::Messages(Messages { messages: Vec::new() }),
+        messages(["", "x"]),
+        Body::Piece(Piece { what: None }),
+        piece(piece::What::Header(bytes.clone())),
+        piece(piece::What::Chunk(bytes.clone())),
+        piece(piece::What::End(false)),
+        piece(piece::What::Answer(bytes.clone())),
+        piece(piece::What::Failure(String::new())),
+    ];
+    let mut start = 0;
+    // The last ones stay, so that what they have said is read.
+    let mut open = VecDeque::new();
+    for lane in [Lane::Control, Lane::Messages, Lane::Bulk, Lane::Ask] {
+        for first in &bodies {
+            for second in &bodies {
+                start += 1;
+                let mut raw = Raw::member(&two.address(), peer(0, start), lane).await;
+                raw.say(first.clone());
+                raw.say(second.clone());
+                open.push_back(raw);
+                if open.len() > 16 {
+                    open.pop_front();
+                }
+            }
+        }
+    }
+    assert_eq!(one.asks(&two, "echo").await, Ok(Bytes::from("echo")));
+    one.send(&two, "x");
+    let arrived = Heard::Message(one.id, Bytes::from("x"));
+    while two.hears().await != arrived {}
+    for lane in ["control", "messages"] {
+        assert!(
+            counts.broken(lane, "garbled") > 100,
+            "{lane}: {}",
+            counts.broken(lane, "garbled")
+        );
+    }
 }
