@@ -279,6 +279,11 @@ impl GroupsHandle {
         removed.map_err(|error| StoreError::Io(error.to_string()))?
     }
 
+    /// Counts how often a group was made here or removed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
     /// Whom to be in touch with: the other nodes that groups of this one have replicas on.
     pub fn know(&self, others: Vec<NodeId>) {
         let others = others
@@ -317,7 +322,7 @@ impl GroupsHandle {
                 self.on_our_threads(group.answer(from, call)).await
             }
             Some(Request::Snapshot(_)) => Err("a snapshot comes with its rows".to_owned()),
-            None => Err("the request cannot be read: it may be of a later version".to_owned()),
+            _ => Err("the request cannot be read: it may be of a later version".to_owned()),
         }
     }
 

@@ -19,6 +19,7 @@ mod identity;
 pub mod joining;
 mod liveness;
 pub mod map;
+pub mod member;
 mod message;
 mod metrics;
 mod options;

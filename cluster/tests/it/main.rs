@@ -5,5 +5,6 @@
 
 mod groups;
 mod simulated_net;
+mod members;
 mod town;
 mod transport;

@@ -1,0 +1,85 @@
+//! What other nodes ask of this one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{future::BoxFuture, stream::BoxStream};
+use heronry_storage::ShardId;
+use tokio::sync::oneshot;
+
+use super::{Inner, change, command, joining::Event, map};
+use crate::{
+    PeerId,
+    map::ClusterMap,
+    message::{self, Request},
+    transport::{Handler, Identity},
+};
+
+/// Hears what comes over links.
+pub(super) struct Answers(pub(super) Arc<Inner>);
+
+impl Handler for Answers {
+    fn call(self: Arc<Self>, from: PeerId, request: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            match message::decode(request.clone()) {
+                Some(Request::MapSince(version)) => {
+                    let map = inner.map.borrow().clone();
+                    let newer = map.filter(|map| map.version > version);
+                    Ok(newer.map_or_else(Bytes::new, |map| map.encode()))
+                }
+                Some(Request::NewMap(map)) => {
+                    let map = ClusterMap::decode(&map).map_err(|error| error.to_string())?;
+                    map::heard(&inner, map);
+                    Ok(Bytes::new())
+                }
+                Some(Request::Ask(ask)) => Ok(command::admit(&inner, &ask).await.encode()),
+                Some(Request::Command(command)) => command::asked(&inner, &command).await,
+                Some(Request::Report(_)) => Ok(change::report(&inner).encode()),
+                Some(Request::Change(wanted)) => change::asked(&inner, wanted).await,
+                Some(Request::Remove(shard)) => {
+                    let shard = u16::try_from(shard).map_err(|_| format!("there is no shard {shard}"))?;
+                    change::remove(&inner, ShardId(shard)).await
+                }
+                // What belongs to groups, and what nobody knows.
+                _ => inner.groups.answer(from, request).await,
+            }
+        })
+    }
+
+    fn call_of_stranger(self: Arc<Self>, _from: Identity, request: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let event = Event::Asked { ask: request, answer };
+            if inner.asks.try_send(event).is_err() {
+                return Err("too many ask at present".to_owned());
+            }
+            answered.await.map_err(|_| "this node is stopping".to_owned())
+        })
+    }
+
+    fn message(&self, from: PeerId, message: Bytes) {
+        self.0.neighbours.message(from, message);
+    }
+
+    fn transfer(
+        self: Arc<Self>,
+        from: PeerId,
+        header: Bytes,
+        chunks: BoxStream<'static, Result<Bytes, String>>,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
+        let groups = self.0.groups.clone();
+        Box::pin(async move { groups.receive(from, header, chunks).await })
+    }
+
+    fn up(&self, peer: PeerId, again: bool) {
+        tracing::info!(%peer, again, "linked with a node");
+        self.0.neighbours.up(peer, again);
+    }
+
+    fn down(&self, peer: PeerId) {
+        tracing::info!(%peer, "the link with a node has broken");
+        self.0.neighbours.down(peer);
+    }
+}
