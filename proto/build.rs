@@ -4,6 +4,7 @@ use std::error::Error;
 
 const FILES: &[&str] = &[
     "heronry/v1/join.proto",
+    "heronry/v1/link.proto",
     "heronry/v1/log.proto",
     "heronry/v1/map.proto",
     "heronry/v1/raft.proto",

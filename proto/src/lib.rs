@@ -23,6 +23,7 @@ mod generated {
     package!(admin, "heronry.admin.v1");
     package!(group, "heronry.group.v1");
     package!(join, "heronry.join.v1");
+    package!(link, "heronry.link.v1");
     package!(log, "heronry.log.v1");
     package!(map, "heronry.map.v1");
     package!(peer, "heronry.peer.v1");
@@ -35,6 +36,8 @@ pub use generated::admin::v1 as admin;
 pub use generated::group::v1 as group;
 /// How a node comes into a cluster: `heronry/v1/join.proto`.
 pub use generated::join::v1 as join;
+/// What edges and shards of different cluster nodes say to each other: `heronry/v1/link.proto`.
+pub use generated::link::v1 as link;
 /// What a log entry contains: `heronry/v1/log.proto`.
 pub use generated::log::v1 as log;
 /// The map of a cluster: `heronry/v1/map.proto`.

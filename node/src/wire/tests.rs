@@ -1,0 +1,502 @@
+use std::sync::Arc;
+
+use heronry_xmpp::{
+    jid::{BareJid, FullJid, Jid},
+    link::{
+        Attachment, Binding, Conn, Delivery, Finding, Forward, Managed, Memory, Origin, ResumeRefused, SessionId, Tell,
+    },
+    rows::Timestamp,
+    sasl::{Credentials, ScramHash, ScramKeys},
+    stanza::{IqType, Kind, MessageType, PresenceType, Stanza, StanzaError},
+    stream::StreamError,
+    xml::Element,
+};
+use proptest::{collection::vec, option, prelude::*};
+
+use super::*;
+
+fn text() -> impl Strategy<Value = String> {
+    "[ -~äß☃]{1,12}".prop_filter("no space around it", |text| text.trim() == text)
+}
+
+fn bare() -> impl Strategy<Value = BareJid> {
+    "[a-z]{1,8}".prop_map(|local| BareJid::new(Some(&local), "example.org").expect("an address"))
+}
+
+fn full() -> impl Strategy<Value = FullJid> {
+    (bare(), "[a-zA-Z0-9]{1,8}").prop_map(|(bare, resource)| bare.with_resource(&resource).expect("an address"))
+}
+
+fn jid() -> impl Strategy<Value = Jid> {
+    prop_oneof![bare().prop_map(Jid::from), full().prop_map(Jid::from)]
+}
+
+fn session() -> impl Strategy<Value = SessionId> {
+    (any::<u64>(), any::<u32>(), any::<u16>()).prop_map(|(term, counter, shard)| SessionId { term, counter, shard })
+}
+
+fn origin() -> impl Strategy<Value = Origin> {
+    prop_oneof![
+        (session(), any::<u64>()).prop_map(|(session, frame)| Origin::Frame { session, frame }),
+        any::<u64>().prop_map(|frame| Origin::Answer { frame }),
+        any::<u64>().prop_map(|stamp| Origin::Stored { stamp }),
+        Just(Origin::None),
+    ]
+}
+
+/// What is remembered of what was seen has always an origin.
+fn seen() -> impl Strategy<Value = Origin> {
+    origin().prop_filter("an origin", |origin| *origin != Origin::None)
+}
+
+fn stanza() -> impl Strategy<Value = Arc<Stanza>> {
+    let kind = prop_oneof![
+        Just(Kind::Message(MessageType::Chat)),
+        Just(Kind::Presence(PresenceType::Available)),
+        Just(Kind::Iq(IqType::Set)),
+    ];
+    (
+        kind,
+        option::of(jid()),
+        option::of(full()),
+        option::of(text()),
+        option::of(text()),
+    )
+        .prop_map(|(kind, to, from, id, body)| {
+            let body = body.map(|body| Element::new("body", "jabber:client").with_text(body));
+            let mut stanza = Stanza::new(kind, body.as_ref());
+            stanza.to = to;
+            stanza.from = from.map(Jid::from);
+            stanza.id = id.map(Into::into);
+            Arc::new(stanza)
+        })
+}
+
+fn error() -> impl Strategy<Value = StanzaError> {
+    let kinds = prop_oneof![
+        Just(StanzaError::forbidden()),
+        Just(StanzaError::resource_constraint()),
+        Just(StanzaError::gone().with_address("xmpp:elsewhere@example.org")),
+        Just(StanzaError::not_acceptable().with_application(Element::new("special", "urn:example"))),
+    ];
+    (kinds, option::of(text())).prop_map(|(error, text)| match text {
+        Some(text) => error.with_text(text),
+        None => error,
+    })
+}
+
+fn stream_error() -> impl Strategy<Value = StreamError> {
+    let kinds = prop_oneof![
+        Just(StreamError::conflict()),
+        Just(StreamError::reset()),
+        Just(StreamError::see_other_host("b.example.org:5222")),
+        Just(StreamError::policy_violation().with_application(Element::new("special", "urn:example"))),
+    ];
+    (kinds, option::of(text())).prop_map(|(error, text)| match text {
+        Some(text) => error.with_text(text),
+        None => error,
+    })
+}
+
+fn keys() -> impl Strategy<Value = ScramKeys> {
+    let hash = prop_oneof![Just(ScramHash::Sha1), Just(ScramHash::Sha256), Just(ScramHash::Sha512)];
+    (
+        hash,
+        any::<[u8; 16]>(),
+        4096u32..20_000,
+        any::<[u8; 32]>(),
+        any::<[u8; 32]>(),
+    )
+        .prop_map(|(hash, salt, iterations, stored, server)| {
+            let long = |key: [u8; 32]| {
+                key.iter()
+                    .copied()
+                    .cycle()
+                    .take(hash.output_bytes())
+                    .collect::<Vec<_>>()
+            };
+            ScramKeys::new(hash, &salt, iterations, &long(stored), &long(server)).expect("keys")
+        })
+}
+
+fn some_keys() -> impl Strategy<Value = Box<[ScramKeys]>> {
+    vec(keys(), 1..3).prop_map(Into::into)
+}
+
+fn delivery() -> impl Strategy<Value = Delivery> {
+    (any::<u64>(), origin(), any::<u64>(), stanza()).prop_map(|(seq, origin, at, stanza)| Delivery {
+        seq,
+        origin,
+        at: Timestamp(at),
+        stanza,
+    })
+}
+
+fn memory() -> impl Strategy<Value = Arc<Memory>> {
+    (any::<bool>(), any::<bool>(), any::<bool>(), vec(jid(), 0..3)).prop_map(
+        |(roster, blocklist, carbons, directed)| {
+            Arc::new(Memory {
+                roster,
+                blocklist,
+                carbons,
+                directed,
+            })
+        },
+    )
+}
+
+fn managed() -> impl Strategy<Value = Managed> {
+    (option::of(text()), any::<u32>(), any::<u64>(), any::<u32>()).prop_map(|(id, max, base, acknowledged)| Managed {
+        id: id.map(Into::into),
+        max,
+        base,
+        acknowledged,
+    })
+}
+
+fn binding() -> impl Strategy<Value = Box<Binding>> {
+    let state = (option::of(managed()), option::of(stanza()), option::of(memory()));
+    (session(), full(), any::<u64>(), any::<u64>(), state).prop_map(
+        |(session, full, accepted, released, (managed, presence, memory))| {
+            Box::new(Binding {
+                session,
+                full,
+                accepted,
+                released,
+                managed,
+                presence,
+                memory,
+            })
+        },
+    )
+}
+
+fn attachment() -> impl Strategy<Value = Attachment> {
+    let counters = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>());
+    let state = (
+        vec(seen(), 0..3),
+        vec(delivery(), 0..3),
+        option::of(stanza()),
+        option::of(memory()),
+    );
+    (session(), any::<u64>(), full(), counters, state).prop_map(|(session, conn, full, counters, state)| {
+        let (accepted, received, released, acknowledged) = counters;
+        let (seen, unreleased, presence, memory) = state;
+        Attachment {
+            session,
+            conn: Conn(conn),
+            full,
+            accepted,
+            received,
+            released,
+            acknowledged,
+            seen,
+            unreleased,
+            presence,
+            memory,
+        }
+    })
+}
+
+fn finding() -> impl Strategy<Value = Option<Box<Finding>>> {
+    prop_oneof![
+        Just(None),
+        error().prop_map(|error| Some(Box::new(Finding::Refused(error)))),
+        some_keys().prop_map(|keys| Some(Box::new(Finding::NewPassword(keys)))),
+    ]
+}
+
+fn conn() -> impl Strategy<Value = Conn> {
+    any::<u64>().prop_map(Conn)
+}
+
+fn to_shard() -> BoxedStrategy<ToShard> {
+    let hash = option::of(prop_oneof![Just(ScramHash::Sha1), Just(ScramHash::Sha512)]);
+    prop_oneof![
+        (conn(), bare(), hash).prop_map(|(conn, account, hash)| ToShard::Credentials { conn, account, hash }),
+        (conn(), bare(), some_keys()).prop_map(|(conn, account, keys)| ToShard::Register { conn, account, keys }),
+        (conn(), bare(), option::of(text()), any::<u64>()).prop_map(|(conn, account, resource, version)| {
+            let resource = resource.map(Into::into);
+            ToShard::Bind {
+                conn,
+                account,
+                resource,
+                version,
+            }
+        }),
+        (conn(), bare(), any::<u64>(), text(), any::<u32>()).prop_map(|(conn, account, version, previd, h)| {
+            let previd = previd.into();
+            ToShard::Resume {
+                conn,
+                account,
+                version,
+                previd,
+                h,
+            }
+        }),
+        (conn(), session(), any::<u64>(), any::<bool>(), any::<Option<u32>>()).prop_map(
+            |(conn, session, base, resume, max)| ToShard::Enable {
+                conn,
+                session,
+                base,
+                resume,
+                max
+            }
+        ),
+        (conn(), session(), any::<[u64; 2]>(), any::<bool>(), stanza(), finding()).prop_map(
+            |(conn, session, [frame, settled], repeat, stanza, finding)| ToShard::Submit {
+                conn,
+                session,
+                frame,
+                settled,
+                repeat,
+                stanza,
+                finding,
+            }
+        ),
+        (conn(), session(), any::<[u64; 2]>(), vec(any::<u64>(), 0..3)).prop_map(
+            |(conn, session, [received, released], voided)| ToShard::Progress {
+                conn,
+                session,
+                received,
+                released,
+                voided
+            }
+        ),
+        (conn(), session(), any::<u64>(), vec(any::<u64>(), 0..3), any::<bool>()).prop_map(
+            |(conn, session, released, voided, clean)| ToShard::Detach {
+                conn,
+                session,
+                released,
+                voided,
+                clean
+            }
+        ),
+        (vec(attachment(), 0..3), vec(conn(), 0..3), any::<bool>())
+            .prop_map(|(sessions, asking, last)| ToShard::Attach { sessions, asking, last }),
+    ]
+    .boxed()
+}
+
+fn to_edge() -> BoxedStrategy<ToEdge> {
+    let credentials = prop_oneof![
+        (keys(), any::<u64>()).prop_map(|(keys, version)| Credentials::Keys { keys, version }),
+        Just(Credentials::UnknownUser),
+        Just(Credentials::Unavailable),
+    ];
+    let refused = (error(), any::<Option<u32>>()).prop_map(|(error, h)| ResumeRefused { error, h });
+    prop_oneof![
+        Just(ToEdge::Lead),
+        Just(ToEdge::Leading),
+        (conn(), credentials).prop_map(|(conn, credentials)| {
+            let credentials = Box::new(credentials);
+            ToEdge::Credentials { conn, credentials }
+        }),
+        (conn(), option::of(error())).prop_map(|(conn, error)| ToEdge::Registered {
+            conn,
+            result: error.map_or(Ok(()), Err)
+        }),
+        (conn(), binding()).prop_map(|(conn, binding)| ToEdge::Bound {
+            conn,
+            result: Ok(binding)
+        }),
+        (conn(), error()).prop_map(|(conn, error)| ToEdge::Bound {
+            conn,
+            result: Err(error)
+        }),
+        (conn(), binding()).prop_map(|(conn, binding)| ToEdge::Resumed {
+            conn,
+            result: Ok(binding)
+        }),
+        (conn(), refused).prop_map(|(conn, refused)| ToEdge::Resumed {
+            conn,
+            result: Err(refused)
+        }),
+        (conn(), managed()).prop_map(|(conn, managed)| ToEdge::Managed { conn, managed }),
+        vec((conn(), any::<u64>()), 0..4).prop_map(ToEdge::Accepted),
+        (conn(), delivery()).prop_map(|(conn, delivery)| ToEdge::Deliver { conn, delivery }),
+        (conn(), option::of(memory())).prop_map(|(conn, memory)| ToEdge::Remember { conn, memory }),
+        conn().prop_map(|conn| ToEdge::Detached { conn }),
+        (conn(), stream_error()).prop_map(|(conn, error)| ToEdge::Close { conn, error }),
+    ]
+    .boxed()
+}
+
+fn to_peer() -> BoxedStrategy<ToPeer> {
+    prop_oneof![
+        Just(ToPeer::Leading),
+        (session(), any::<[u64; 2]>(), any::<bool>(), stanza()).prop_map(
+            |(session, [frame, settled], repeat, stanza)| ToPeer::Forward(Forward {
+                session,
+                frame,
+                settled,
+                repeat,
+                stanza
+            })
+        ),
+        (session(), any::<u64>(), vec(stanza(), 0..3)).prop_map(|(session, frame, replies)| ToPeer::Answer {
+            session,
+            frame,
+            replies
+        }),
+        (any::<u64>(), stanza(), vec(jid(), 0..4), vec(bare(), 0..4)).prop_map(|(number, presence, to, probes)| {
+            ToPeer::Tell(Tell {
+                number,
+                presence,
+                to,
+                probes,
+            })
+        }),
+        any::<u64>().prop_map(|number| ToPeer::Told { number }),
+        (any::<u64>(), stanza()).prop_map(|(number, stanza)| ToPeer::Durable { number, stanza }),
+        any::<u64>().prop_map(|number| ToPeer::Done { number }),
+    ]
+    .boxed()
+}
+
+fn item() -> impl Strategy<Value = Item> {
+    let term = (any::<u64>(), any::<u32>()).prop_map(|(term, round)| Term { term, round });
+    let what = prop_oneof![
+        to_shard().prop_map(|message| Item::ToShard {
+            to: ShardId(0),
+            term: Term::default(),
+            message
+        }),
+        to_edge().prop_map(|message| Item::ToEdge {
+            from: ShardId(0),
+            term: Term::default(),
+            message
+        }),
+        (to_peer(), any::<Option<u16>>()).prop_map(|(message, to)| Item::ToPeer {
+            from: ShardId(0),
+            term: Term::default(),
+            to: to.map(ShardId),
+            message
+        }),
+        any::<[u64; 2]>().prop_map(|[messages, bytes]| Item::Taken {
+            shard: ShardId(0),
+            term: Term::default(),
+            messages,
+            bytes
+        }),
+        Just(Item::Resigned {
+            shard: ShardId(0),
+            term: Term::default()
+        }),
+    ];
+    (what, any::<u16>().prop_map(ShardId), term).prop_map(|(mut item, number, fencing)| {
+        match &mut item {
+            Item::ToShard { to: shard, term, .. }
+            | Item::ToEdge { from: shard, term, .. }
+            | Item::ToPeer { from: shard, term, .. }
+            | Item::Taken { shard, term, .. }
+            | Item::Resigned { shard, term } => (*shard, *term) = (number, fencing),
+        }
+        item
+    })
+}
+
+fn written(to: u64, items: &[Item]) -> Bytes {
+    let mut writer = Writer::default();
+    items.iter().for_each(|item| writer.add(to, item));
+    writer.take().unwrap_or_default()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_is_read(items in vec(item(), 1..4), to: u64) {
+        let frame = written(to, &items);
+        let (read_to, read) = read(frame.clone()).expect("a frame of ours");
+        prop_assert_eq!(read_to, to);
+        // Where a name is kept is no difference.
+        let said = |items: &[Item]| format!("{items:?}").replace("Shared(", "Static(");
+        prop_assert_eq!(said(&read), said(&items));
+        // Secrets do not print themselves.
+        prop_assert_eq!(written(to, &read), frame);
+    }
+
+    #[test]
+    fn garbage_is_refused_or_read_and_nothing_else(bytes in vec(any::<u8>(), 0..200)) {
+        let _ = read(bytes.into());
+    }
+
+    #[test]
+    fn a_frame_with_a_fault_is_refused_or_read_and_nothing_else(
+        items in vec(item(), 1..3),
+        place: proptest::sample::Index,
+        byte: u8,
+        cut: bool,
+    ) {
+        let mut frame = written(1, &items).to_vec();
+        let place = place.index(frame.len());
+        if cut {
+            frame.truncate(place);
+        } else {
+            frame[place] = byte;
+        }
+        let _ = read(frame.into());
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let item = |message| proto::Frame {
+        to: 1,
+        items: vec![proto::Item {
+            shard: 1,
+            term: 1,
+            round: 0,
+            message,
+        }],
+    };
+    let refused = |frame: proto::Frame| read(frame.encode_to_vec().into()).expect_err("it makes no sense");
+    assert_eq!(refused(item(None)), WireError::Content("an item of an unknown kind"));
+    let mut far = item(Some(proto::item::Message::Resigned(proto::Empty {})));
+    far.items[0].shard = 70_000;
+    assert_eq!(refused(far), WireError::Content("no number of a shard"));
+    let submit = proto::to_shard::Submit {
+        session: Some(proto::SessionId::default()),
+        stanza: Bytes::from_static(b"<message/>"),
+        ..proto::to_shard::Submit::default()
+    };
+    let submit = proto::ToShard {
+        conn: 1,
+        message: Some(proto::to_shard::Message::Submit(submit)),
+    };
+    let submit = item(Some(proto::item::Message::ToShard(submit)));
+    assert_eq!(refused(submit), WireError::Content("what is no stanza"));
+    let accepted = proto::ToEdge {
+        conn: 0,
+        message: Some(proto::to_edge::Message::Accepted(proto::to_edge::Accepted {
+            conns: vec![1, 2],
+            up_to: vec![1],
+        })),
+    };
+    let accepted = item(Some(proto::item::Message::ToEdge(accepted)));
+    assert_eq!(refused(accepted), WireError::Content("frames accepted of nobody"));
+    assert!(matches!(read(Bytes::from_static(b"\xff\xff")), Err(WireError::Form(_))));
+}
+
+#[test]
+fn a_stanza_that_is_kept_does_not_keep_the_frame() {
+    let stanza = |body: String| {
+        let body = Element::new("body", "jabber:client").with_text(body);
+        Arc::new(Stanza::new(Kind::Message(MessageType::Chat), [&body]))
+    };
+    let durable = |number, stanza| Item::ToPeer {
+        from: ShardId(1),
+        term: Term::default(),
+        to: None,
+        message: ToPeer::Durable { number, stanza },
+    };
+    let frame = written(
+        1,
+        &[durable(1, stanza("x".into())), durable(2, stanza("y".repeat(100_000)))],
+    );
+    let held = frame.clone();
+    let (_, items) = read(frame).expect("a frame of ours");
+    assert_eq!(items.len(), 2);
+    assert!(held.is_unique(), "somebody holds a part of the frame");
+}
