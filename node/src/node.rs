@@ -1,8 +1,14 @@
 //! A cluster node, put together: store, groups, shards, edge. The only file that knows everyone.
 
 mod broker;
+mod core_part;
+mod edge_part;
 mod metrics;
+mod middle;
+mod peering;
 mod start;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use std::{
@@ -15,6 +21,7 @@ use heronry_cluster::{Group, Groups, Leadership, RocksStore, Store};
 
 pub use self::broker::LocalBroker;
 pub(crate) use self::metrics::METRICS;
+pub use self::peering::Peering;
 use self::threads::Threads;
 use crate::{
     StartError,
@@ -31,6 +38,7 @@ const DEVICES_TIMEOUT: Duration = Duration::from_secs(4);
 /// A running cluster node.
 pub struct Node {
     broker: Arc<LocalBroker>,
+    peering: Peering,
     store: Arc<RocksStore>,
     groups: Vec<Group>,
     c2s: Vec<SocketAddr>,
@@ -45,7 +53,7 @@ pub struct Node {
 struct Running {
     listeners: Listeners,
     edge: Arc<Edge>,
-    shards: Shards,
+    shards: Arc<Shards>,
     groups: Groups,
     export: Export,
     _edge_threads: Threads,
@@ -80,6 +88,11 @@ impl Node {
     /// The node as the admin port sees it.
     pub fn broker(&self) -> Arc<LocalBroker> {
         Arc::clone(&self.broker)
+    }
+
+    /// The node as its links to other nodes see it.
+    pub fn peering(&self) -> &Peering {
+        &self.peering
     }
 
     /// Waits until the node can do nothing more, and says why: its store has failed.

@@ -1,7 +1,8 @@
 //! What edges and shards, and shards among themselves, say to each other.
 //!
 //! Edge and core are two parties that exchange these messages, also inside one process. Between any two of them messages
-//! arrive in the order they were sent or, when one of them dies, not at all. Every message carries the shard it is about
+//! arrive in the order they were sent or not at all: when one of them dies, or when the link between their nodes breaks, after
+//! which nothing follows in the same term. Every message carries the shard it is about
 //! and the [`Term`] in which its sender knows that shard: receivers remember the highest term per shard and refuse
 //! lower ones, so whoever led before cannot act any more.
 //!

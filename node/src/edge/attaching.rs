@@ -4,25 +4,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use heronry_xmpp::{
     edge::Attach,
-    link::{Attachment, Conn, EdgeId, ShardId, Term, ToShard},
+    link::{Attachment, Conn, ShardId, Term, ToShard},
 };
 
-use crate::shard::{Inboxes, Traffic};
+use super::hub::Hub;
 
 /// Sessions in one part.
 const PART_SESSIONS: usize = 256;
 
-/// Bytes of stanzas in one part, roughly.
-const PART_BYTES: usize = 256 << 10;
+/// Bytes of one part, roughly: with one more session it is still one frame.
+const PART_BYTES: usize = 128 << 10;
+
+/// Bytes of an origin that has been seen, at most.
+const SEEN_BYTES: usize = 32;
 
 /// The answer to one `Lead`. Each connection concerned holds a reference until it has said what it has; when all have, the last
 /// part leaves.
 #[derive(Debug)]
 pub(crate) struct Attaching {
-    edge: EdgeId,
     shard: ShardId,
     term: Term,
-    inboxes: Arc<Inboxes>,
+    hub: Arc<Hub>,
     part: Mutex<Part>,
 }
 
@@ -34,12 +36,11 @@ struct Part {
 }
 
 impl Attaching {
-    pub(super) fn new(edge: EdgeId, shard: ShardId, term: Term, inboxes: Arc<Inboxes>) -> Self {
+    pub(super) fn new(shard: ShardId, term: Term, hub: Arc<Hub>) -> Self {
         Self {
-            edge,
             shard,
             term,
-            inboxes,
+            hub,
             part: Mutex::default(),
         }
     }
@@ -57,6 +58,7 @@ impl Attaching {
         let mut part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
         match attach {
             Attach::Session(attachment) => {
+                part.bytes += attachment.seen.len() * SEEN_BYTES;
                 part.bytes += attachment
                     .unreleased
                     .iter()
@@ -75,13 +77,8 @@ impl Attaching {
 
     fn send(&self, part: Part, last: bool) {
         let Part { sessions, asking, .. } = part;
-        if let Some(inbox) = self.inboxes.of(self.shard) {
-            inbox.traffic(Traffic::Edge {
-                edge: self.edge,
-                term: self.term,
-                message: ToShard::Attach { sessions, asking, last },
-            });
-        }
+        self.hub
+            .attach(self.shard, self.term, ToShard::Attach { sessions, asking, last });
     }
 }
 

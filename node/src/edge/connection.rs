@@ -25,7 +25,7 @@ use super::{
     port::{Port, Taken, ToConnection},
     socket::Socket,
 };
-use crate::{clock::SystemRandom, shard::tell_now, telemetry::Trace};
+use crate::{clock::SystemRandom, links::flush_now, shard::tell_now, telemetry::Trace};
 
 /// Bytes read at once; also what may be read and wait because the connection wants no frames.
 const READ_BYTES: usize = 16 << 10;
@@ -136,6 +136,12 @@ impl Shards for View<'_> {
             }
         };
         standing.leads.then_some(standing.term)
+    }
+
+    fn is_elsewhere(&self, shard: ShardId) -> bool {
+        self.standing
+            .get()
+            .is_some_and(|(known, standing)| known == shard && standing.elsewhere)
     }
 }
 
@@ -276,6 +282,7 @@ impl Task {
                 let standing = Standing {
                     term: attaching.term(),
                     leads: false,
+                    ..Standing::default()
                 };
                 self.standing.set(Some((attaching.shard(), standing)));
                 attaching.add(self.connection.attach(attaching.shard()));
@@ -284,12 +291,14 @@ impl Task {
                 let Some((shard, known)) = self.standing.get() else {
                     return;
                 };
-                let leads = Standing { term, leads: true };
-                if known != leads {
+                let leads = self.edge.hub.standing(shard);
+                // A later term says so itself.
+                if leads.term == term && known != leads {
                     self.standing.set(Some((shard, leads)));
                     self.step(scratch, |connection, io| connection.leading(shard, io));
                 }
             }
+            ToConnection::Orphaned => self.step(scratch, Connection::orphaned),
             ToConnection::HasRoom => self.held = false,
             ToConnection::Password(done) => {
                 self.step(scratch, |connection, io| connection.password_done(done, io));
@@ -522,13 +531,10 @@ impl Task {
         if scratch.to_shard.is_empty() {
             return;
         }
-        let conn = self.port.conn();
-        let hub = &self.edge.hub;
-        let room = hub
-            .inboxes()
-            .of(scratch.to)
-            .is_none_or(|inbox| inbox.take_from(hub.id(), conn, &mut scratch.to_shard));
-        scratch.to_shard.clear();
+        let room = self
+            .edge
+            .hub
+            .submit(scratch.to, self.port.conn(), &mut scratch.to_shard);
         if !room && !self.held {
             metrics::held();
             self.held = true;
@@ -653,8 +659,9 @@ impl Future for Task {
             (over, scratch.turns)
         });
         if turns == 0 {
-            // This thread may not rest for long; the shards need not wait for that.
+            // This thread may not rest for long; shards and other nodes need not wait for that.
             tell_now();
+            flush_now();
         }
         over
     }

@@ -1,10 +1,11 @@
 //! The middle of an edge: its connections by number, and what is known of the shards.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use heronry_xmpp::{
-    link::{Conn, EdgeId, ShardId, Term, ToEdge},
+    link::{Conn, EdgeId, NodeId, ShardId, Term, ToEdge, ToShard},
     shard::ShardMap,
     stream::StreamError,
 };
@@ -15,7 +16,12 @@ use super::{
     metrics,
     port::{Port, ToConnection},
 };
-use crate::{shard::Inboxes, telemetry::Traces};
+use crate::{
+    links::Outboxes,
+    shard::{Inboxes, bytes_of},
+    telemetry::Traces,
+    wire::Item,
+};
 
 /// The table of connections is cut so that threads seldom want the same part at the same time.
 const TABLES: usize = 16;
@@ -26,8 +32,9 @@ pub(crate) struct Hub {
     id: EdgeId,
     map: ShardMap,
     inboxes: Arc<Inboxes>,
+    outboxes: Arc<Outboxes>,
     traces: Traces,
-    standings: Box<[Mutex<Standing>]>,
+    shards: Box<[Known]>,
     tables: Box<[Mutex<Table>]>,
     next_table: AtomicUsize,
     open: AtomicUsize,
@@ -41,11 +48,35 @@ pub(crate) struct Hub {
     wake: Notify,
 }
 
-/// What is known of a shard: the highest term heard of, and whether that term has said that it leads.
+/// What is known of a shard: the highest term heard of, whether that term has said that it leads, and whether it does so on another
+/// node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) term: Term,
     pub(super) leads: bool,
+    pub(super) elsewhere: bool,
+}
+
+/// A shard, as this edge knows it.
+#[derive(Debug, Default)]
+struct Known {
+    /// Its leader is on another node.
+    elsewhere: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    standing: Standing,
+    /// Where that term is.
+    node: NodeId,
+    /// What its leader on another node was sent in this term and has not said it has taken.
+    messages: u64,
+    bytes: u64,
+    /// Connections that read no more until it has taken more.
+    held: Vec<Conn>,
+    /// Since when nobody is known to lead it, as far as somebody has looked.
+    leaderless: Option<Duration>,
 }
 
 /// A part of the table of connections: a slab, so that an entry costs two words.
@@ -63,14 +94,21 @@ struct Slot {
 }
 
 impl Hub {
-    pub(crate) fn new(id: EdgeId, map: ShardMap, inboxes: Arc<Inboxes>, traces: Traces) -> Self {
-        let standings = inboxes.iter().map(|_| Mutex::default()).collect();
+    pub(crate) fn new(
+        id: EdgeId,
+        map: ShardMap,
+        inboxes: Arc<Inboxes>,
+        outboxes: Arc<Outboxes>,
+        traces: Traces,
+    ) -> Self {
+        let shards = inboxes.iter().map(|_| Known::default()).collect();
         Self {
             id,
             map,
             inboxes,
+            outboxes,
             traces,
-            standings,
+            shards,
             tables: (0..TABLES).map(|_| Mutex::default()).collect(),
             next_table: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
@@ -92,19 +130,106 @@ impl Hub {
         &self.traces
     }
 
-    pub(super) fn inboxes(&self) -> &Inboxes {
-        &self.inboxes
-    }
-
     pub(super) fn shard_of(&self, bare: &str) -> ShardId {
         self.map.shard_of(heronry_xmpp::jid::slot(bare))
     }
 
     /// What is known of a shard now.
     pub(super) fn standing(&self, shard: ShardId) -> Standing {
-        self.standings
-            .get(usize::from(shard.0))
-            .map_or_else(Standing::default, |standing| *lock(standing))
+        self.known(shard)
+            .map_or_else(Standing::default, |known| lock(&known.state).standing)
+    }
+
+    /// The term in which somebody leads a shard.
+    #[cfg(test)]
+    pub(crate) fn term_led(&self, shard: ShardId) -> Option<Term> {
+        Some(self.standing(shard))
+            .filter(|standing| standing.leads)
+            .map(|standing| standing.term)
+    }
+
+    fn known(&self, shard: ShardId) -> Option<&Known> {
+        self.shards.get(usize::from(shard.0))
+    }
+
+    /// Takes what a connection has for a shard, and empties `messages`. Says whether there is room for more; if not, the connection
+    /// reads no further until it is told that there is.
+    pub(crate) fn submit(&self, shard: ShardId, conn: Conn, messages: &mut Vec<(Term, ToShard)>) -> bool {
+        let room = match self.known(shard) {
+            Some(known) if known.elsewhere.load(Ordering::Acquire) => self.submit_far(known, shard, conn, messages),
+            _ => self
+                .inboxes
+                .of(shard)
+                .is_none_or(|inbox| inbox.take_from(self.id, conn, messages)),
+        };
+        messages.clear();
+        room
+    }
+
+    /// As [`Self::submit`], to a shard on another node: what that has not taken is bounded like what waits in an inbox here.
+    fn submit_far(&self, known: &Known, shard: ShardId, conn: Conn, messages: &mut Vec<(Term, ToShard)>) -> bool {
+        let (messages_max, bytes_max) = self.inboxes.bounds();
+        // Held meanwhile: once the link is said to have broken, nothing more of this term is sent.
+        let mut state = lock(&known.state);
+        let (Standing { term, leads, .. }, node) = (state.standing, state.node);
+        for (of, message) in messages.drain(..) {
+            if of != term || !leads {
+                // It is said again when somebody leads.
+                continue;
+            }
+            state.messages += 1;
+            state.bytes += bytes_of(&message) as u64;
+            let item = Item::ToShard {
+                to: shard,
+                term,
+                message,
+            };
+            self.outboxes.send(node, &item);
+        }
+        let room = state.messages < messages_max as u64 && state.bytes < bytes_max as u64;
+        if !room {
+            state.held.push(conn);
+        }
+        room
+    }
+
+    /// The leader on another node has taken so much.
+    pub(crate) fn taken(&self, shard: ShardId, term: Term, messages: u64, bytes: u64) {
+        let Some(known) = self.known(shard) else { return };
+        let (messages_max, bytes_max) = self.inboxes.bounds();
+        let mut held = {
+            let mut state = lock(&known.state);
+            if state.standing.term != term {
+                return metrics::fenced();
+            }
+            state.messages = state.messages.saturating_sub(messages);
+            state.bytes = state.bytes.saturating_sub(bytes);
+            if state.messages >= messages_max as u64 || state.bytes >= bytes_max as u64 {
+                return;
+            }
+            std::mem::take(&mut state.held)
+        };
+        self.has_room(&mut held);
+    }
+
+    /// Has a part of what this edge holds of a shard sent to whoever leads it.
+    pub(super) fn attach(&self, shard: ShardId, term: Term, message: ToShard) {
+        let Some(known) = self.known(shard) else { return };
+        let state = lock(&known.state);
+        if state.standing.term != term {
+            return;
+        }
+        if state.standing.elsewhere {
+            let item = Item::ToShard {
+                to: shard,
+                term,
+                message,
+            };
+            self.outboxes.send(state.node, &item);
+        } else {
+            drop(state);
+            self.inboxes.take_one(shard, self.id, term, message);
+        }
     }
 
     /// A new connection.
@@ -214,28 +339,85 @@ impl Hub {
         }
     }
 
-    /// A shard begins a new term, or has caught up in it. Connections that have to do with it hear of it in its turn.
-    pub(crate) fn announce(&self, shard: ShardId, term: Term, leads: bool) {
-        let Some(standing) = self.standings.get(usize::from(shard.0)) else {
-            return;
-        };
-        {
-            let mut standing = lock(standing);
+    /// A shard begins a new term on that node, or has caught up in it. Connections that have to do with it hear of it in its turn.
+    pub(crate) fn announce(self: &Arc<Self>, shard: ShardId, node: NodeId, term: Term, leads: bool) {
+        let Some(known) = self.known(shard) else { return };
+        let mut held = {
+            let mut state = lock(&known.state);
             let expected = if leads {
-                standing.term == term
+                state.standing.term == term
             } else {
-                standing.term < term
+                state.standing.term < term
             };
             if !expected {
                 return metrics::fenced();
             }
-            *standing = Standing { term, leads };
-        }
+            let elsewhere = node != self.id.node;
+            state.node = node;
+            state.standing = Standing { term, leads, elsewhere };
+            known.elsewhere.store(elsewhere, Ordering::Release);
+            if leads {
+                Vec::new()
+            } else {
+                (state.messages, state.bytes) = (0, 0);
+                std::mem::take(&mut state.held)
+            }
+        };
+        self.has_room(&mut held);
         if leads {
             return self.for_each(|port| port.send_if_of(shard, || ToConnection::Leading(term)));
         }
-        let attaching = Arc::new(Attaching::new(self.id, shard, term, Arc::clone(&self.inboxes)));
+        let attaching = Arc::new(Attaching::new(shard, term, Arc::clone(self)));
         self.for_each(|port| port.send_if_of(shard, || ToConnection::Lead(Arc::clone(&attaching))));
+    }
+
+    /// Who led a shard in this term does so no more, and nobody is known who does. Nothing is sent to it until somebody says so in
+    /// a higher term.
+    pub(crate) fn resigned(&self, shard: ShardId, term: Term) {
+        let known = self.known(shard);
+        let Some(known) = known.filter(|known| lock(&known.state).standing.term == term) else {
+            return;
+        };
+        self.suspend(known);
+    }
+
+    /// There is no link to that node any more: nobody is known to lead what it led.
+    pub(crate) fn unreachable(&self, node: NodeId) {
+        for known in &self.shards {
+            if lock(&known.state).node == node {
+                self.suspend(known);
+            }
+        }
+    }
+
+    fn suspend(&self, known: &Known) {
+        let mut held = {
+            let mut state = lock(&known.state);
+            state.standing.leads = false;
+            std::mem::take(&mut state.held)
+        };
+        // What they read they keep, within their own bounds.
+        self.has_room(&mut held);
+    }
+
+    /// Ends the streams of shards that have had no leader for `timeout` (DESIGN §4.6).
+    pub(super) fn end_orphans(&self, elapsed: Duration, timeout: Duration) {
+        for (known, shard) in self.shards.iter().zip(0..) {
+            {
+                let mut state = lock(&known.state);
+                if state.standing.leads {
+                    state.leaderless = None;
+                    continue;
+                }
+                let since = *state.leaderless.get_or_insert(elapsed);
+                if elapsed.saturating_sub(since) < timeout {
+                    continue;
+                }
+                // Whoever comes meanwhile has as long.
+                state.leaderless = Some(elapsed);
+            }
+            self.for_each(|port| port.send_if_of(ShardId(shard), || ToConnection::Orphaned));
+        }
     }
 
     /// There is room in a shard's inbox: these connections may send again.
@@ -296,18 +478,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use heronry_xmpp::link::NodeId;
-
     use super::*;
     use crate::shard::ShardLimits;
 
-    fn hub() -> Hub {
+    fn hub() -> Arc<Hub> {
         let id = EdgeId {
             node: NodeId(1),
             start: 2,
         };
         let inboxes = Arc::new(Inboxes::new(2, &ShardLimits::default()));
-        Hub::new(id, ShardMap::even(2), inboxes, Traces::off())
+        let outboxes = Arc::new(Outboxes::default());
+        Arc::new(Hub::new(id, ShardMap::even(2), inboxes, outboxes, Traces::off()))
     }
 
     #[test]
@@ -332,15 +513,16 @@ mod tests {
     fn a_lower_term_is_not_heard_any_more() {
         let hub = hub();
         let (shard, one, two) = (ShardId(1), Term { term: 1, round: 0 }, Term { term: 2, round: 0 });
-        hub.announce(shard, one, false);
-        hub.announce(shard, one, true);
-        hub.announce(shard, two, false);
-        hub.announce(shard, one, true);
+        hub.announce(shard, NodeId(1), one, false);
+        hub.announce(shard, NodeId(1), one, true);
+        hub.announce(shard, NodeId(1), two, false);
+        hub.announce(shard, NodeId(1), one, true);
         assert_eq!(
             hub.standing(shard),
             Standing {
                 term: two,
-                leads: false
+                leads: false,
+                elsewhere: false,
             }
         );
         let port = hub.open();

@@ -129,6 +129,8 @@ impl Edge {
         loop {
             ticks.tick().await;
             self.hub.tick();
+            self.hub
+                .end_orphans(self.clock.elapsed(), self.config.limits.orphan_timeout);
         }
     }
 

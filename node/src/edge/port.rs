@@ -44,6 +44,8 @@ pub(crate) enum ToConnection {
     Lead(Arc<Attaching>),
     /// Its shard's new term has caught up.
     Leading(Term),
+    /// Nobody has led its shard for too long.
+    Orphaned,
     /// There is room in its shard's inbox again.
     HasRoom,
     /// The work on a password is done.

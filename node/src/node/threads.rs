@@ -2,16 +2,19 @@
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::{StartError, shard::tell_now};
+use crate::{StartError, links::flush_now, shard::tell_now};
 
 /// A runtime that may be dropped anywhere; what still runs on it is dropped too.
 pub(super) struct Threads(Option<Runtime>);
 
 impl Threads {
-    /// Starts `count` threads that serve sockets. What they have for shards leaves before they rest.
+    /// Starts `count` threads that serve sockets. What they have for shards and other nodes leaves before they rest.
     pub(super) fn of_edge(count: usize) -> Result<Self, StartError> {
         Self::start(
-            Builder::new_multi_thread().enable_all().on_thread_park(tell_now),
+            Builder::new_multi_thread().enable_all().on_thread_park(|| {
+                tell_now();
+                flush_now();
+            }),
             "edge",
             count,
         )

@@ -13,27 +13,30 @@ use heronry_xmpp::{
 use tokio::sync::oneshot;
 
 use super::{
-    Control, Inboxes, ShardLimits, Statuses, Traffic,
+    Control, ShardLimits, Statuses, Traffic,
     entity::Entities,
-    inbox::Run,
+    inbox::{Far, Run, Take},
     metrics::{self, Outcomes, Runs},
     proposer::Proposer,
 };
 use crate::{
     clock::{Clock, SystemRandom},
-    edge::{Hub, Port},
+    edge::Port,
+    links::{Router, flush_now},
     telemetry::Trace,
 };
 
 /// Ticks after which a shard tells how it is.
 const STATS_EVERY: u32 = 4;
 
+/// How long a leader may be without its lease before edges are told that nobody leads.
+const LEASE_PATIENCE: Duration = Duration::from_secs(3);
+
 /// What a shard needs of its surroundings.
 #[derive(Clone)]
 pub(super) struct Surroundings {
     pub(super) config: Arc<Config>,
-    pub(super) inboxes: Arc<Inboxes>,
-    pub(super) hub: Arc<Hub>,
+    pub(super) router: Arc<Router>,
     pub(super) statuses: Arc<Statuses>,
     pub(super) clock: Clock,
     pub(super) limits: ShardLimits,
@@ -58,6 +61,12 @@ pub(super) struct Evaluator {
     now: Timestamp,
     elapsed: Duration,
     ticks: u32,
+    /// Since when it leads and has no lease.
+    unleased: Option<Duration>,
+    /// It leads in this term again, once what it had proposed in it has ended.
+    leads_again: Option<u64>,
+    /// What edges of other nodes have sent and have not been told was taken.
+    taken: Vec<Far>,
     run: Run,
     out: Vec<Output>,
     /// Connections that are to wake.
@@ -72,10 +81,12 @@ impl Evaluator {
     pub(super) fn new(group: Group, former: Term, around: Surroundings) -> Self {
         let id = ShardId(group.shard().0);
         let rows = group.rows();
-        let inboxes = &around.inboxes;
+        let inboxes = around.router.inboxes();
+        let mut shard = Shard::new(id, Arc::clone(&around.config));
+        shard.set_alone(around.router.is_alone());
         Self {
             id,
-            shard: Shard::new(id, Arc::clone(&around.config)),
+            shard,
             proposer: Proposer::new(id, group.clone(), Arc::clone(inboxes), around.limits),
             entities: Entities::new(id, rows.clone(), Arc::clone(inboxes), around.limits),
             group,
@@ -88,6 +99,9 @@ impl Evaluator {
             now: Timestamp::default(),
             elapsed: Duration::ZERO,
             ticks: 0,
+            unleased: None,
+            leads_again: None,
+            taken: Vec::new(),
             run: Run::default(),
             out: Vec::new(),
             woken: Vec::new(),
@@ -104,19 +118,34 @@ impl Evaluator {
 
     /// Takes what is in the inbox and does what comes of it.
     pub(super) fn run(&mut self) {
-        let inboxes = Arc::clone(&self.around.inboxes);
+        let inboxes = Arc::clone(self.around.router.inboxes());
         let Some(inbox) = inboxes.of(self.id) else { return };
         let began = Instant::now();
         let mut run = std::mem::take(&mut self.run);
         let mut messages = 0;
         loop {
             let room = self.proposer.has_room();
-            inbox.take(room, &mut run);
+            let take = if !self.may_act() {
+                Take::Leadership
+            } else if room {
+                Take::All
+            } else {
+                Take::Control
+            };
+            inbox.take(take, &mut run);
             self.now = self.around.clock.wall().max(Timestamp(self.floor.0 + 1));
             self.elapsed = self.around.clock.elapsed();
-            messages += run.control.len() + run.traffic.len();
+            messages += run.leadership.len() + run.control.len() + run.traffic.len();
             self.evaluate(&mut run);
-            self.around.hub.has_room(&mut run.held);
+            self.around.router.hub().has_room(&mut run.held);
+            if take == Take::Leadership {
+                if self.may_act() {
+                    continue;
+                }
+                // What is left is looked at at the next tick.
+                self.await_lease();
+                break;
+            }
             if room {
                 break;
             }
@@ -129,12 +158,39 @@ impl Evaluator {
         self.runs.evaluated(messages, began.elapsed());
     }
 
+    /// Whether what it is told may be evaluated, and what comes of it leave: it follows, or leads and nobody else can.
+    fn may_act(&self) -> bool {
+        #[cfg(test)]
+        if !self.shard.is_following() && self.around.router.withholds_leases() {
+            return false;
+        }
+        self.shard.is_following() || self.group.has_lease(heronry_cluster::Term(self.shard.term().term))
+    }
+
+    /// It leads and has no lease: for a moment that is nothing. Later edges are told, and it begins another round when it is back.
+    fn await_lease(&mut self) {
+        if self.shard.is_following() {
+            return;
+        }
+        metrics::unleased();
+        let since = *self.unleased.get_or_insert(self.elapsed);
+        if self.elapsed.saturating_sub(since) >= LEASE_PATIENCE {
+            self.around.router.resigns(self.id);
+        }
+    }
+
     fn evaluate(&mut self, run: &mut Run) {
+        for leadership in run.leadership.drain(..) {
+            match leadership {
+                Leadership::Leader { term } => self.lead(term.0),
+                Leadership::Follower { .. } | Leadership::Closed => self.follow(),
+            }
+        }
         for message in run.control.drain(..) {
             self.control(message);
         }
         for message in run.traffic.drain(..) {
-            let traced = match self.around.hub.traces().now() {
+            let traced = match self.around.router.hub().traces().now() {
                 None => None,
                 Some(began) => self.trace_of(&message).map(|trace| (trace, began, self.out.len())),
             };
@@ -150,16 +206,56 @@ impl Evaluator {
             self.tick();
         }
         self.step(Shard::flush);
-        self.perform();
-        self.proposer.propose();
+        self.act();
         if self.proposer.has_failed() {
             self.start_over();
+            self.act();
+        }
+        self.tell_taken(run);
+        self.around.router.hub().wake(&mut self.woken);
+        flush_now();
+        let leads = self.shard.is_leading().then(|| self.shard.term());
+        self.around.statuses.leads(self.id, leads);
+    }
+
+    /// Lets what has been evaluated leave. Without the lease it stays: it leaves with the next run that has it, or never.
+    fn act(&mut self) {
+        if self.may_act() {
+            if self
+                .unleased
+                .take()
+                .is_some_and(|since| self.elapsed.saturating_sub(since) >= LEASE_PATIENCE)
+            {
+                // Edges have been told that nobody leads.
+                self.proposer.give_up();
+            }
             self.perform();
             self.proposer.propose();
         }
-        self.around.hub.wake(&mut self.woken);
-        let leads = self.shard.is_leading().then(|| self.shard.term());
-        self.around.statuses.leads(self.id, leads);
+    }
+
+    /// Other nodes' edges hear now and then how much of theirs was taken, so that they go on.
+    fn tell_taken(&mut self, run: &mut Run) {
+        for far in run.far.drain(..) {
+            match self.taken.iter_mut().find(|known| known.edge == far.edge) {
+                Some(known) => {
+                    known.messages += far.messages;
+                    known.bytes += far.bytes;
+                }
+                None => self.taken.push(far),
+            }
+        }
+        if self.taken.is_empty() {
+            return;
+        }
+        let (messages_max, bytes_max) = self.around.router.inboxes().bounds();
+        let due = |far: &mut Far| far.messages >= messages_max as u64 / 4 || far.bytes >= bytes_max as u64 / 4;
+        let term = self.shard.term();
+        for far in self.taken.extract_if(.., due) {
+            self.around
+                .router
+                .taken(far.edge, self.id, term, far.messages, far.bytes);
+        }
     }
 
     /// The trace of the stanza in a message, when there is one and it is traced. A repeat has been traced before.
@@ -181,7 +277,7 @@ impl Evaluator {
             } if !forward.repeat => (forward.session, forward.frame),
             _ => return None,
         };
-        self.around.hub.traces().of(session, frame)
+        self.around.router.hub().traces().of(session, frame)
     }
 
     /// A traced stanza has been evaluated since `began`; what came of it begins at `outputs`.
@@ -204,24 +300,30 @@ impl Evaluator {
 
     fn control(&mut self, message: Control) {
         match message {
-            Control::Leadership(Leadership::Leader { term }) => self.lead(term.0),
-            Control::Leadership(Leadership::Follower { .. } | Leadership::Closed) => self.follow(),
+            Control::Again(term) => {
+                if term == self.shard.term() && !self.shard.is_following() {
+                    self.proposer.give_up();
+                }
+            }
+            Control::EdgeDied(edge) => self.step(|shard, io| shard.edge_died(edge, io)),
+            Control::Alone(alone) => self.shard.set_alone(alone),
             Control::Proposed {
                 term,
                 no,
                 batches,
                 result,
             } => {
-                if term == self.proposer.term() {
-                    self.proposer.ended(&result);
-                    if result.is_ok() {
-                        self.around.statuses.has_committed(batches);
-                        let id = self.id;
-                        for (_, trace, began) in self.committing.extract_if(.., |(of, ..)| *of <= no) {
-                            trace.committed(id, began);
-                        }
-                        self.step(|shard, io| shard.committed(no, io));
+                self.proposer.ended(term, &result);
+                if term == self.proposer.term() && result.is_ok() {
+                    self.around.statuses.has_committed(batches);
+                    let id = self.id;
+                    for (_, trace, began) in self.committing.extract_if(.., |(of, ..)| *of <= no) {
+                        trace.committed(id, began);
                     }
+                    self.step(|shard, io| shard.committed(no, io));
+                }
+                if let Some(term) = self.leads_again.take() {
+                    self.lead(term);
                 }
             }
             Control::Page {
@@ -257,10 +359,18 @@ impl Evaluator {
         }
     }
 
-    /// This node leads the shard in a new term.
+    /// This node leads the shard: in a new term, or again in the one it was in.
     fn lead(&mut self, term: u64) {
+        self.leads_again = None;
         if self.shard.term().term == term {
-            return;
+            if !self.shard.is_following() {
+                return;
+            }
+            if self.proposer.is_awaiting(term) {
+                // The rows must hold what it had proposed before it followed.
+                self.leads_again = Some(term);
+                return;
+            }
         }
         self.floor = self.group.last_at();
         self.now = self.now.max(Timestamp(self.floor.0 + 1));
@@ -287,6 +397,8 @@ impl Evaluator {
         self.tickets.clear();
         self.committing.clear();
         self.entities.forget();
+        self.taken.clear();
+        self.unleased = None;
         let begun = self.step(begin);
         self.proposer.begin(self.shard.term());
         if let Err(error) = &begun {
@@ -298,6 +410,10 @@ impl Evaluator {
 
     fn follow(&mut self) {
         self.shard.follow();
+        self.out.clear();
+        self.leads_again = None;
+        self.unleased = None;
+        self.around.router.resigns(self.id);
         self.tickets.clear();
         self.committing.clear();
         self.entities.forget();
@@ -306,7 +422,7 @@ impl Evaluator {
 
     fn unreadable(&mut self, error: &RowsError) {
         tracing::error!(shard = self.id.0, %error, "the rows of a session cannot be read");
-        self.begin(Shard::failed);
+        self.proposer.give_up();
     }
 
     /// Lets the shard take one step; what comes of it is in `out`.
@@ -342,27 +458,20 @@ impl Evaluator {
                 if let ToEdge::Deliver { delivery, .. } = &message {
                     self.outcomes.delivered(delivery.origin, &delivery.stanza);
                 }
-                if to == self.around.hub.id() {
-                    self.around.hub.take_from(self.id, term, message, &mut self.woken);
-                }
+                self.around.router.to_edge(to, self.id, term, message, &mut self.woken);
             }
             Output::AllEdges { term, message } => {
-                self.around
-                    .hub
-                    .announce(self.id, term, matches!(message, ToEdge::Leading));
+                let leads = matches!(message, ToEdge::Leading);
+                self.around.router.announce(self.id, term, leads);
             }
             Output::Await(edges) => self.await_edges(&edges),
             Output::Peer { to, term, message } => {
                 if let ToPeer::Forward(forward) = &message {
                     self.outcomes.forwarded(&forward.stanza);
                 }
-                self.to_peer(to, term, message);
+                self.around.router.to_peer(self.id, term, to, message);
             }
-            Output::AllPeers { term } => {
-                for (peer, _) in self.around.inboxes.iter().filter(|(peer, _)| *peer != self.id) {
-                    self.to_peer(peer, term, ToPeer::Leading);
-                }
-            }
+            Output::AllPeers { term } => self.around.router.leads(self.id, term),
             Output::Read(read) => self.entities.read(self.shard.term(), read, self.elapsed),
             Output::Administered { ticket, result } => {
                 if let Some(answer) = self.tickets.remove(&ticket) {
@@ -374,18 +483,12 @@ impl Evaluator {
         }
     }
 
-    fn to_peer(&self, to: ShardId, term: Term, message: ToPeer) {
-        if let Some(inbox) = self.around.inboxes.of(to) {
-            let from = self.id;
-            inbox.traffic(Traffic::Peer { from, term, message });
-        }
-    }
-
-    /// Every edge but this process's own is dead: there is no other process.
+    /// Edges that are known to be dead are not waited for.
     fn await_edges(&mut self, edges: &[EdgeId]) {
-        let own = self.around.hub.id();
-        for edge in edges.iter().filter(|edge| **edge != own) {
-            self.step(|shard, io| shard.edge_died(*edge, io));
+        for edge in edges {
+            if self.around.router.is_dead(*edge) {
+                self.step(|shard, io| shard.edge_died(*edge, io));
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::ShardLimits;
 
-/// The inboxes of all shards, by number.
+/// The inboxes of all shards there are, by number; those of shards that are not on this node take nothing.
 #[derive(Debug)]
 pub(crate) struct Inboxes(Box<[Inbox]>);
 
@@ -29,16 +29,41 @@ pub(crate) struct Inbox {
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// The shard is on this node.
+    here: bool,
     /// Whoever is to be told; `None` before the actor has started.
     actor: Option<ActorRef<Wake>>,
     /// It has been told, and has not looked yet.
     told: bool,
     tick: bool,
+    leadership: Vec<Leadership>,
     control: Vec<Control>,
     traffic: Vec<Traffic>,
     traffic_bytes: usize,
     /// Connections that read no more until there is room.
     held: Vec<Conn>,
+    /// What of the traffic came from edges on other nodes.
+    far: Vec<Far>,
+}
+
+/// What has come from the edge of another node, which bounds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Far {
+    pub(crate) edge: EdgeId,
+    pub(crate) messages: u64,
+    /// Bytes of stanzas.
+    pub(crate) bytes: u64,
+}
+
+/// What the shard is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Take {
+    /// Only what has changed about leadership: this node may not act for the shard.
+    Leadership,
+    /// Everything but traffic: proposals do not keep up.
+    Control,
+    /// Everything.
+    All,
 }
 
 /// There is something in the inbox.
@@ -87,8 +112,12 @@ pub(crate) enum Traffic {
 /// What is never put off.
 #[derive(Debug)]
 pub(crate) enum Control {
-    /// This node is something else in the shard's group now.
-    Leadership(Leadership),
+    /// Messages of this term may have been lost with a link: another round begins.
+    Again(Term),
+    /// That edge is dead, with all its sockets.
+    EdgeDied(EdgeId),
+    /// There are other nodes, or there are none.
+    Alone(bool),
     /// A proposal has ended.
     Proposed {
         /// The term it was evaluated in.
@@ -124,9 +153,11 @@ pub(crate) enum Control {
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     pub(crate) tick: bool,
+    pub(crate) leadership: Vec<Leadership>,
     pub(crate) control: Vec<Control>,
     pub(crate) traffic: Vec<Traffic>,
     pub(crate) held: Vec<Conn>,
+    pub(crate) far: Vec<Far>,
 }
 
 impl Inboxes {
@@ -145,6 +176,25 @@ impl Inboxes {
         self.0.get(usize::from(shard.0))
     }
 
+    /// How many messages and bytes wait for one shard, about.
+    pub(crate) fn bounds(&self) -> (usize, usize) {
+        self.0
+            .first()
+            .map_or((usize::MAX, usize::MAX), |inbox| (inbox.messages_max, inbox.bytes_max))
+    }
+
+    /// Gives a shard a message of an edge that belongs to no connection, or to several.
+    pub(crate) fn take_one(&self, shard: ShardId, edge: EdgeId, term: Term, message: ToShard) {
+        if let Some(inbox) = self.of(shard) {
+            inbox.traffic(Traffic::Edge { edge, term, message });
+        }
+    }
+
+    /// Those of the shards that are on this node.
+    pub(crate) fn here(&self) -> impl Iterator<Item = (ShardId, &Inbox)> {
+        self.iter().filter(|(_, inbox)| inbox.is_here())
+    }
+
     /// All of them, with their shards.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ShardId, &Inbox)> {
         (0..).map(ShardId).zip(self.0.iter())
@@ -152,6 +202,22 @@ impl Inboxes {
 }
 
 impl Inbox {
+    /// The shard is on this node from now on, and its actor about to start.
+    pub(crate) fn open(&self) {
+        self.queue().here = true;
+    }
+
+    /// The shard leaves this node: nothing is taken any more, and what is there is dropped. Returns the connections that
+    /// were held.
+    pub(crate) fn close(&self) -> Vec<Conn> {
+        std::mem::take(&mut *self.queue()).held
+    }
+
+    /// Whether the shard is on this node.
+    pub(crate) fn is_here(&self) -> bool {
+        self.queue().here
+    }
+
     /// From now on this actor is told.
     pub(crate) fn belongs_to(&self, actor: ActorRef<Wake>) {
         let mut queue = self.queue();
@@ -164,8 +230,11 @@ impl Inbox {
     /// no further until its edge is told that there is. The shard is told when this thread calls [`tell_now`].
     pub(crate) fn take_from(&self, edge: EdgeId, conn: Conn, messages: &mut Vec<(Term, ToShard)>) -> bool {
         let mut queue = self.queue();
+        if !queue.here {
+            return true;
+        }
         for (term, message) in messages.drain(..) {
-            queue.traffic_bytes += size(&message);
+            queue.traffic_bytes += bytes_of(&message);
             queue.traffic.push(Traffic::Edge { edge, term, message });
         }
         let room = queue.traffic.len() < self.messages_max && queue.traffic_bytes < self.bytes_max;
@@ -180,16 +249,56 @@ impl Inbox {
         room
     }
 
-    /// Takes one message that belongs to no connection, or to several. What may come this way is bounded by who sends it.
-    pub(crate) fn traffic(&self, message: Traffic) {
+    /// Takes one message that belongs to no connection, or to several. What may come this way is bounded by who sends it. Says
+    /// whether the shard is here.
+    pub(crate) fn traffic(&self, message: Traffic) -> bool {
         let mut queue = self.queue();
+        if !queue.here {
+            return false;
+        }
         queue.traffic.push(message);
         tell(queue);
+        true
+    }
+
+    /// Takes a message of another node's edge, which does not send more than it has been told was taken, but for one turn of
+    /// each connection. Says whether the shard is here.
+    pub(crate) fn take_far(&self, edge: EdgeId, term: Term, message: ToShard) -> bool {
+        let mut queue = self.queue();
+        if !queue.here {
+            return false;
+        }
+        if !matches!(message, ToShard::Attach { .. }) {
+            let bytes = bytes_of(&message) as u64;
+            match queue.far.iter_mut().find(|far| far.edge == edge) {
+                Some(far) => (far.messages, far.bytes) = (far.messages + 1, far.bytes + bytes),
+                None => queue.far.push(Far {
+                    edge,
+                    messages: 1,
+                    bytes,
+                }),
+            }
+        }
+        queue.traffic.push(Traffic::Edge { edge, term, message });
+        tell(queue);
+        true
+    }
+
+    /// This node is something else in the shard's group now.
+    pub(crate) fn leadership(&self, leadership: Leadership) {
+        let mut queue = self.queue();
+        if queue.here {
+            queue.leadership.push(leadership);
+            tell(queue);
+        }
     }
 
     /// Takes what is never put off.
     pub(crate) fn control(&self, message: Control) {
         let mut queue = self.queue();
+        if !queue.here {
+            return;
+        }
         queue.control.push(message);
         tell(queue);
     }
@@ -197,20 +306,28 @@ impl Inbox {
     /// Time has passed.
     pub(crate) fn tick(&self) {
         let mut queue = self.queue();
-        queue.tick = true;
-        tell(queue);
+        if queue.here {
+            queue.tick = true;
+            tell(queue);
+        }
     }
 
-    /// Moves what is there into `run`, whose vectors are empty; the traffic only when it is wanted.
-    pub(crate) fn take(&self, traffic: bool, run: &mut Run) {
+    /// Moves what is there, and wanted, into `run`, whose vectors are empty. What is left is looked at again when something comes,
+    /// at the next tick at the latest.
+    pub(crate) fn take(&self, what: Take, run: &mut Run) {
         let mut queue = self.queue();
         queue.told = false;
+        std::mem::swap(&mut queue.leadership, &mut run.leadership);
+        if what == Take::Leadership {
+            return;
+        }
         run.tick = std::mem::take(&mut queue.tick);
         std::mem::swap(&mut queue.control, &mut run.control);
-        if traffic {
+        if what == Take::All {
             std::mem::swap(&mut queue.traffic, &mut run.traffic);
             queue.traffic_bytes = 0;
             std::mem::swap(&mut queue.held, &mut run.held);
+            std::mem::swap(&mut queue.far, &mut run.far);
         }
     }
 
@@ -231,7 +348,7 @@ fn tell(mut queue: MutexGuard<'_, Queue>) {
 }
 
 /// What a message counts against the bound, bytes.
-fn size(message: &ToShard) -> usize {
+pub(crate) fn bytes_of(message: &ToShard) -> usize {
     const BASE: usize = 128;
     match message {
         ToShard::Submit { stanza, .. } => BASE + stanza.size(),

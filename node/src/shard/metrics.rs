@@ -42,6 +42,14 @@ pub(crate) const METRICS: &[Metric] = &[
     )
     .with(&[("what", "`registered`, `password-changed`, `removed`")]),
     Metric::counter("shard_started_over_total", "Times a shard started over because a commit had failed"),
+    Metric::counter(
+        "shard_messages_fenced_total",
+        "Messages of edges and other shards that were refused because they were of a former term",
+    ),
+    Metric::counter(
+        "shard_unleased_total",
+        "Times a leader looked at its inbox and let it wait because it had no lease",
+    ),
     Metric::gauge("shard_sessions", "Sessions of the shards that this node leads").with(&[(
         "state",
         "`attached` (has a socket), `detached` (waits to be resumed)",
@@ -151,6 +159,11 @@ pub(super) fn traffic_held() {
     metrics::counter!("shard_traffic_held_total").increment(1);
 }
 
+/// A leader has no lease.
+pub(super) fn unleased() {
+    metrics::counter!("shard_unleased_total").increment(1);
+}
+
 /// Something that `xmpp` counts.
 pub(super) fn event(event: Event) {
     match event {
@@ -160,6 +173,7 @@ pub(super) fn event(event: Event) {
         }
         Event::Account(what) => metrics::counter!("shard_accounts_by_owner_total", "what" => what).increment(1),
         Event::Stored => metrics::counter!("shard_messages_stored_total").increment(1),
+        Event::Fenced => metrics::counter!("shard_messages_fenced_total").increment(1),
         Event::StartedOver => metrics::counter!("shard_started_over_total").increment(1),
     }
 }

@@ -13,7 +13,7 @@ mod supervisor;
 
 use std::time::Duration;
 
-pub(crate) use inbox::{Control, Inboxes, Traffic, Wake, tell_now};
+pub(crate) use inbox::{Control, Inboxes, Traffic, Wake, bytes_of, tell_now};
 pub(crate) use metrics::{METRICS, replicas};
 pub(crate) use status::Statuses;
 pub(crate) use supervisor::Shards;

@@ -30,6 +30,8 @@ pub(super) struct Proposer {
     refused: Option<(BatchNo, Vec<Batch>)>,
     /// Entries proposed and not ended.
     in_flight: usize,
+    /// Of those of former terms and rounds that have not ended: which, and how many.
+    former: Vec<(Term, usize)>,
     /// One of them could not be committed: the others are waited for, and nothing more is proposed in this term.
     failed: bool,
 }
@@ -46,12 +48,16 @@ impl Proposer {
             waiting_bytes: 0,
             refused: None,
             in_flight: 0,
+            former: Vec::new(),
             failed: false,
         }
     }
 
     /// Forgets what waits; what is proposed from now on is of this term.
     pub(super) fn begin(&mut self, term: Term) {
+        if self.in_flight > 0 {
+            self.former.push((self.term, self.in_flight));
+        }
         self.term = term;
         self.waiting.clear();
         self.waiting_bytes = 0;
@@ -139,13 +145,29 @@ impl Proposer {
         });
     }
 
-    /// A proposal of this term has ended.
-    pub(super) fn ended(&mut self, result: &Result<(), ProposeError>) {
+    /// Whether entries that were proposed to Raft in that term, and not in this round, have not ended.
+    pub(super) fn is_awaiting(&self, term: u64) -> bool {
+        self.former.iter().any(|(former, _)| former.term == term)
+    }
+
+    /// A proposal of that term has ended.
+    pub(super) fn ended(&mut self, term: Term, result: &Result<(), ProposeError>) {
+        if term != self.term {
+            if let Some((_, left)) = self.former.iter_mut().find(|(former, _)| *former == term) {
+                *left -= 1;
+            }
+            return self.former.retain(|(_, left)| *left > 0);
+        }
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Err(error) = result {
             tracing::warn!(shard = self.shard.0, %error, "a proposal was lost");
             self.fail();
         }
+    }
+
+    /// What is evaluated in this term is void: as if a proposal had failed.
+    pub(super) fn give_up(&mut self) {
+        self.fail();
     }
 
     fn fail(&mut self) {

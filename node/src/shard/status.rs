@@ -2,7 +2,7 @@
 
 use std::sync::{
     Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use heronry_xmpp::{
@@ -17,8 +17,8 @@ use super::metrics;
 #[derive(Debug)]
 pub(crate) struct Statuses {
     shards: Box<[Status]>,
-    /// How many of them lead.
-    leading: watch::Sender<usize>,
+    /// How many shards are on this node, and how many of them lead.
+    counts: watch::Sender<Counts>,
     entries: AtomicU64,
     batches: AtomicU64,
 }
@@ -32,8 +32,15 @@ pub(crate) struct Committed {
     pub(crate) batches: u64,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    here: usize,
+    leading: usize,
+}
+
 #[derive(Debug, Default)]
 struct Status {
+    here: AtomicBool,
     /// The term in which it leads; 0: it does not.
     term: AtomicU64,
     stats: Mutex<Stats>,
@@ -43,9 +50,25 @@ impl Statuses {
     pub(crate) fn new(shards: u16) -> Self {
         Self {
             shards: (0..shards).map(|_| Status::default()).collect(),
-            leading: watch::Sender::new(0),
+            counts: watch::Sender::new(Counts::default()),
             entries: AtomicU64::new(0),
             batches: AtomicU64::new(0),
+        }
+    }
+
+    /// A shard is on this node, or it is not any more.
+    pub(super) fn is_here(&self, shard: ShardId, here: bool) {
+        let Some(status) = self.shards.get(usize::from(shard.0)) else {
+            return;
+        };
+        match (status.here.swap(here, Ordering::AcqRel), here) {
+            (false, true) => self.counts.send_modify(|counts| counts.here += 1),
+            (true, false) => {
+                self.leads(shard, None);
+                self.stats(shard, Stats::default());
+                self.counts.send_modify(|counts| counts.here -= 1);
+            }
+            _ => {}
         }
     }
 
@@ -58,8 +81,8 @@ impl Statuses {
         let before = status.term.swap(term, Ordering::AcqRel);
         match (before, term) {
             (0, 0) => {}
-            (0, _) => self.leading.send_modify(|leading| *leading += 1),
-            (_, 0) => self.leading.send_modify(|leading| *leading -= 1),
+            (0, _) => self.counts.send_modify(|counts| counts.leading += 1),
+            (_, 0) => self.counts.send_modify(|counts| counts.leading -= 1),
             _ => {}
         }
     }
@@ -76,11 +99,11 @@ impl Statuses {
         metrics::sums(&self.sums());
     }
 
-    /// Waits until all shards evaluate.
+    /// Waits until all shards that are on this node evaluate.
     pub(crate) async fn until_all_lead(&self) {
-        let mut leading = self.leading.subscribe();
+        let mut counts = self.counts.subscribe();
         // It fails only when the sender is gone, and that is ours.
-        let _ = leading.wait_for(|leading| *leading == self.shards.len()).await;
+        let _ = counts.wait_for(|counts| counts.leading == counts.here).await;
     }
 
     /// The term in which a shard leads and evaluates.

@@ -21,7 +21,7 @@ const METRICS: &[Metric] = &[
 ];
 
 /// Every area of metrics, with what it is about.
-pub(crate) fn areas() -> [(&'static str, &'static str, &'static [Metric]); 11] {
+pub(crate) fn areas() -> [(&'static str, &'static str, &'static [Metric]); 12] {
     [
         (
             "edge",
@@ -33,6 +33,11 @@ pub(crate) fn areas() -> [(&'static str, &'static str, &'static [Metric]); 11] {
             "shard",
             "Evaluation: what became of stanzas, sessions, what waits.",
             crate::shard::METRICS,
+        ),
+        (
+            "route",
+            "What edges and shards say to those of other nodes.",
+            crate::links::METRICS,
         ),
         ("raft", "Agreement of a shard's replicas.", heronry_cluster::METRICS),
         (

@@ -416,19 +416,13 @@ impl Bound {
         if self.outgoing.asks() {
             write(&Nonza::Request, io);
         }
-        let tell = config.confirm_receipt && self.outgoing.has_received_news();
+        let tell = self.outgoing.has_received_news() && io.shards.is_elsewhere(self.shard);
         if tell || self.outgoing.untold_bytes() >= config.limits.progress_bytes {
             self.tell(conn, io);
         }
     }
 
-    pub(super) fn tick(&mut self, conn: Conn, config: &Config, io: &mut Io<'_>) -> Result<(), End> {
-        if self.is_orphan(config, io) {
-            // RFC 6120 §4.9.3.16: the device is to come back, to whichever edge can serve it.
-            return Err(StreamError::reset()
-                .with_text("the account cannot be reached now")
-                .into());
-        }
+    pub(super) fn tick(&mut self, conn: Conn, config: &Config, io: &mut Io<'_>) {
         let timeout = config.limits.acknowledge_timeout;
         let asked = self.managed.as_ref().and_then(|managed| managed.asked);
         if asked.is_some_and(|(_, since)| io.elapsed.saturating_sub(since) >= timeout) {
@@ -438,7 +432,11 @@ impl Bound {
             self.tell(conn, io);
         }
         self.repeats.take_if(|repeats| repeats.is_stale(io.elapsed));
-        Ok(())
+    }
+
+    /// From now on the shard is waited for.
+    pub(super) fn waits_from(&mut self, elapsed: Duration) {
+        self.waits_since = Some(elapsed);
     }
 
     /// Whether the shard has not answered for too long.

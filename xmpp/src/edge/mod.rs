@@ -32,8 +32,6 @@ use negotiating::Negotiating;
 pub struct Config {
     /// How streams are negotiated.
     pub responder: Arc<ResponderConfig>,
-    /// Whether a delivery is confirmed to the shard as soon as it is here: senders wait for that when other nodes could lose it.
-    pub confirm_receipt: bool,
     /// Bounds.
     pub limits: EdgeLimits,
 }
@@ -126,6 +124,10 @@ pub trait Shards {
 
     /// The term of a shard that has said it leads; `None` while it has not.
     fn leading(&self, shard: ShardId) -> Option<Term>;
+
+    /// Whether that shard is evaluated on another node: then a delivery is confirmed as soon as it is here, for its sender waits
+    /// until two nodes have it (DESIGN §4.2). A shard on this node commits it before it sends it.
+    fn is_elsewhere(&self, shard: ShardId) -> bool;
 }
 
 /// What a step of a connection may use, and where its outputs go.
@@ -371,6 +373,17 @@ impl Connection {
         }
     }
 
+    /// Nobody has led the shard for [`EdgeLimits::orphan_timeout`]: a session's stream ends, so that its device may try another edge.
+    pub fn orphaned(&mut self, io: &mut Io<'_>) {
+        if let State::Bound(bound) = &mut self.state {
+            // The session is kept here for as long again: whoever leads next may still ask for it.
+            bound.waits_from(io.elapsed);
+            // RFC 6120 §4.9.3.16: the device is to come back, to whichever edge can serve it.
+            let error = StreamError::reset().with_text("the account cannot be reached now");
+            self.shut_down(error, io);
+        }
+    }
+
     /// As [`ToEdge::Accepted`], for this connection alone.
     pub fn accepted(&mut self, up_to: u64, io: &mut Io<'_>) {
         match &mut self.state {
@@ -453,8 +466,10 @@ impl Connection {
                 self.negotiate(|negotiating, io| negotiating.expire(&config.limits, io), io);
             }
             State::Bound(bound) => {
-                let ticked = bound.tick(self.conn, &self.config, io);
-                self.go_on(ticked, io);
+                bound.tick(self.conn, &self.config, io);
+                if bound.is_orphan(&self.config, io) {
+                    self.orphaned(io);
+                }
             }
             State::Detaching { bound, .. } => {
                 if bound.is_orphan(&self.config, io) {

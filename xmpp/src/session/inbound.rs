@@ -16,6 +16,8 @@ pub(crate) struct Inbound {
     pub(crate) settled: u64,
     /// Frames up to here came on a former socket: they may have been evaluated already.
     evaluated: u64,
+    /// Frames up to here may be sent again by the device itself, on another socket.
+    resent: u64,
 }
 
 /// What a frame's number says.
@@ -38,6 +40,7 @@ impl Inbound {
             done: 0,
             settled: accepted,
             evaluated: accepted,
+            resent: accepted,
         }
     }
 
@@ -51,8 +54,10 @@ impl Inbound {
 
     /// The same session on another socket: its device sends again what was not accepted.
     pub(crate) fn again(&self) -> Self {
+        let evaluated = self.last.max(self.evaluated);
         Self {
-            evaluated: self.last.max(self.evaluated),
+            evaluated,
+            resent: evaluated,
             ..Self::after(self.accepted)
         }
     }
@@ -60,6 +65,11 @@ impl Inbound {
     /// Whether the frame may have been evaluated before.
     pub(crate) fn is_repeat(&self, frame: u64) -> bool {
         frame <= self.evaluated
+    }
+
+    /// Whether the device may have sent the frame before, on another socket. Of what an edge sends again it says so itself.
+    pub(crate) fn is_resent(&self, frame: u64) -> bool {
+        frame <= self.resent
     }
 
     pub(crate) fn accepted(&self) -> u64 {

@@ -15,6 +15,7 @@ use crate::link::{Attachment, Conn, EdgeId, NodeId, SessionId, Term, ToEdge};
 use crate::rows::{Key, Rows, RowsError, Table};
 use crate::session::{Drain, Inbound, Outbound, Seen, Session, SessionRow};
 use crate::stanza::{PresenceType, Stanza};
+use crate::stream::StreamError;
 
 /// How many rows are read at a time when a term begins.
 const PAGE: usize = 1024;
@@ -29,6 +30,8 @@ pub(super) struct CatchingUp {
     rows: BTreeMap<SessionId, Found>,
     /// Sessions that have rows in their queue.
     queued: BTreeSet<SessionId>,
+    /// Sessions that ended, and of which not everybody may have heard that.
+    farewells: Vec<(BareJid, SessionId)>,
     /// Connections that will ask for their bind or resume again.
     asking: BTreeSet<(EdgeId, Conn)>,
 }
@@ -75,6 +78,7 @@ impl Shard {
         self.follow();
         let mut rows = BTreeMap::new();
         let mut queued = BTreeSet::new();
+        let mut farewells = Vec::new();
         for slot in self.config.map.slots_of(self.id) {
             for_each_session(io.rows, slot, |session, found| {
                 rows.insert(session, found);
@@ -82,6 +86,7 @@ impl Shard {
             for_each_queue(io.rows, slot, |session| {
                 queued.insert(session);
             })?;
+            for_each_farewell(io.rows, slot, |account, session| farewells.push((account, session)))?;
         }
         let attached = rows.values().filter(|found| found.row.detached_until == 0);
         let waiting: BTreeSet<EdgeId> = attached.map(Found::edge).collect();
@@ -93,6 +98,7 @@ impl Shard {
             waiting: waiting.clone(),
             rows,
             queued,
+            farewells,
             asking: BTreeSet::new(),
         }));
         io.out.push(Output::AllEdges {
@@ -125,10 +131,16 @@ impl Shard {
                 found.edge() == edge && found.conn() == attachment.conn && found.row.detached_until == 0
             });
             if !held {
-                // It was resumed elsewhere, replaced or ended, and the edge has not heard of it.
+                // The edge has not heard of what became of it. One that has another socket stays there; the device of any
+                // other may come again.
+                let elsewhere = catching_up
+                    .rows
+                    .get(&id)
+                    .is_some_and(|found| found.row.detached_until == 0);
+                let error = if elsewhere { StreamError::conflict() } else { given_up() };
                 let message = ToEdge::Close {
                     conn: attachment.conn,
-                    error: crate::stream::StreamError::conflict(),
+                    error,
                 };
                 io.out.push(Output::Edge {
                     to: edge,
@@ -149,6 +161,25 @@ impl Shard {
         self.try_to_lead(io);
     }
 
+    /// An edge attaches that was not waited for any longer. Sessions that are not its own any more have ended, or are elsewhere: their
+    /// devices have to come again.
+    pub(super) fn attach_late(&mut self, edge: EdgeId, sessions: Vec<Attachment>, io: &mut Io<'_>) {
+        for attachment in sessions {
+            if self.sessions.at(attachment.session, edge, attachment.conn).is_some() {
+                continue;
+            }
+            let message = ToEdge::Close {
+                conn: attachment.conn,
+                error: given_up(),
+            };
+            io.out.push(Output::Edge {
+                to: edge,
+                term: self.term,
+                message,
+            });
+        }
+    }
+
     /// Leads, once nobody is waited for.
     pub(super) fn try_to_lead(&mut self, io: &mut Io<'_>) {
         let Role::CatchingUp(catching_up) = &mut self.role else {
@@ -157,13 +188,19 @@ impl Shard {
         if !catching_up.waiting.is_empty() {
             return;
         }
-        let CatchingUp { rows, asking, .. } = std::mem::replace(
+        let CatchingUp {
+            rows,
+            asking,
+            farewells,
+            ..
+        } = std::mem::replace(
             &mut **catching_up,
             CatchingUp {
                 deadline: Duration::MAX,
                 waiting: BTreeSet::new(),
                 rows: BTreeMap::new(),
                 queued: BTreeSet::new(),
+                farewells: Vec::new(),
                 asking: BTreeSet::new(),
             },
         );
@@ -197,6 +234,9 @@ impl Shard {
             self.end(&mut turn, place, "edge-lost", io);
             self.finish(turn, io);
         }
+        for (account, session) in farewells {
+            self.say_farewell_again(&account, session, io);
+        }
         self.send_outboxes(io);
         self.go_on_draining(io);
     }
@@ -225,6 +265,11 @@ impl Shard {
             }
         }
     }
+}
+
+/// RFC 6120 §4.9.3.16: everything is to be negotiated again, from which a `conflict` would keep some devices.
+fn given_up() -> StreamError {
+    StreamError::reset().with_text("the session was given up")
 }
 
 /// The session an edge still holds.
@@ -297,6 +342,22 @@ fn for_each_session(rows: &dyn Rows, slot: u16, mut each: impl FnMut(SessionId, 
                 .and_then(|bare| bare.with_resource(&row.resource).ok());
             let full = full.ok_or_else(|| broken(key))?;
             each(id, Found { full, row });
+        }
+        match page.last() {
+            Some((key, _)) if page.len() == PAGE => from = after(key),
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn for_each_farewell(rows: &dyn Rows, slot: u16, mut each: impl FnMut(BareJid, SessionId)) -> Result<(), RowsError> {
+    let prefix = table_prefix(slot, Table::Farewell);
+    let mut from = prefix.clone();
+    loop {
+        let page = rows.scan(&prefix, &from, PAGE)?;
+        for (key, _) in &page {
+            let (account, session) = split_session_key(key).ok_or_else(|| broken(key))?;
+            each(BareJid::parse(account).map_err(|_| broken(key))?, session);
         }
         match page.last() {
             Some((key, _)) if page.len() == PAGE => from = after(key),

@@ -17,7 +17,7 @@ pub struct Config {
     pub map: ShardMap,
     /// The cluster node the shard is evaluated on.
     pub node: NodeId,
-    /// Whether this is the only cluster node: then a stanza in its recipient's queue is as safe as it can be.
+    /// Whether this is the only cluster node as the shard starts: then a stanza in its recipient's queue is as safe as it can be.
     pub alone: bool,
     /// Bounds.
     pub limits: Limits,

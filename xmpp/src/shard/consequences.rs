@@ -39,13 +39,13 @@ impl Shard {
                 Consequence::Send(stanza) => self.durably(turn, Arc::new(stanza), io),
                 Consequence::Show(to) => {
                     for (_, presence) in self.shown_by(account) {
-                        self.tell(turn, presence, vec![to.clone()], Vec::new(), io);
+                        self.tell(turn, presence, vec![to.clone()], Vec::new(), None, io);
                     }
                 }
                 Consequence::Hide(from) => {
                     for (place, _) in self.shown_by(account) {
                         if let Some(unavailable) = self.unavailable(place) {
-                            self.tell(turn, unavailable, vec![from.clone()], Vec::new(), io);
+                            self.tell(turn, unavailable, vec![from.clone()], Vec::new(), None, io);
                         }
                     }
                 }

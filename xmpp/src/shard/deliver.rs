@@ -47,7 +47,7 @@ impl Shard {
             return self.deliver(turn, place, Item { origin, at, stanza }, None, None);
         };
         let edge_is_elsewhere = session.edge.node != self.config.node;
-        if self.config.alone {
+        if self.alone {
             self.deliver(turn, place, Item { origin, at, stanza }, None, None);
             turn.answer(receipt, Vec::new());
         } else if edge_is_elsewhere {

@@ -162,7 +162,7 @@ impl Shard {
 
     /// The session is over.
     pub(super) fn end(&mut self, turn: &mut Turn, place: Place, reason: &'static str, io: &mut Io<'_>) {
-        self.becomes_unavailable(turn, place, None, io);
+        self.bid_farewell(turn, place, io);
         let Some(mut session) = self.sessions.remove(place) else {
             return;
         };

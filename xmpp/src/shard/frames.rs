@@ -59,6 +59,8 @@ impl Shard {
         let Some(session) = self.sessions.get(place) else {
             return;
         };
+        // Presence that the former leader heard all of is said once.
+        let said_before = repeat || session.inbound.is_resent(frame);
         let repeat = repeat || session.inbound.is_repeat(frame);
         let stanza = stamped(stanza, &session.full);
         if let Some(error) = anonymous::refusal(&session.full, &stanza) {
@@ -71,7 +73,10 @@ impl Shard {
             return self.bounce(place, frame, &stanza, blocking::blocked(), io);
         }
         match self.route(&stanza) {
-            Route::Own => self.own(place, frame, repeat, Target::Own, &stanza, io),
+            Route::Own => match stanza.kind {
+                Kind::Presence(kind) => self.own_presence(place, frame, said_before, kind, &stanza, io),
+                _ => self.own(place, frame, repeat, Target::Own, &stanza, io),
+            },
             Route::Host => self.own(place, frame, repeat, Target::Host, &stanza, io),
             Route::Account(account) => match Verb::of(stanza.kind) {
                 Some(verb) => self.subscription_sent(place, frame, repeat, verb, &account, &stanza, io),
@@ -107,9 +112,6 @@ impl Shard {
     fn own(&mut self, place: Place, frame: u64, repeat: bool, target: Target, stanza: &Arc<Stanza>, io: &mut Io<'_>) {
         match stanza.kind {
             Kind::Iq(_) => self.own_iq(place, frame, repeat, target, stanza, io),
-            Kind::Presence(kind) if target == Target::Own => {
-                self.own_presence(place, frame, repeat, kind, stanza, io);
-            }
             // RFC 6120 §10.5.1: the domain itself has no use for messages, and for presence none that anybody hears of.
             Kind::Message(_) => self.bounce(place, frame, stanza, StanzaError::service_unavailable(), io),
             Kind::Presence(_) => self.settle(place, frame, None, io),

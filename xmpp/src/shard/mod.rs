@@ -25,6 +25,7 @@ mod consequences;
 mod deliver;
 mod detach;
 mod executed;
+mod farewell;
 mod frames;
 mod inbox;
 mod negotiation;
@@ -46,6 +47,7 @@ pub use accounts::{Account, Administer, Administered, Existing, Imported, Listed
 pub use config::{Config, Limits, ShardMap};
 pub use pipeline::BatchNo;
 
+use crate::jid::BareJid;
 use crate::link::{Conn, EdgeId, Finding, SessionId, ShardId, Term, ToEdge, ToPeer, ToShard};
 use crate::random::Random;
 use crate::rows::{Batch, Key, Overlay, Rows, RowsError, Timestamp, Value};
@@ -53,7 +55,7 @@ use attach::CatchingUp;
 use peers::Peers;
 use pipeline::Pipeline;
 use sessions::{Place, Sessions};
-use turn::{Effect, Turn};
+use turn::{Effect, Teller, Turn};
 
 /// What a step of a shard may use, and where its outputs go.
 pub struct Io<'a> {
@@ -151,8 +153,10 @@ pub enum Event {
     Account(&'static str),
     /// A message was stored.
     Stored,
-    /// The shard started over after a failed commit.
+    /// The shard started over after a failed commit, or after messages may have been lost.
     StartedOver,
+    /// A message was of a former term.
+    Fenced,
 }
 
 /// What is going on, for `heronry status` and metrics.
@@ -191,6 +195,12 @@ pub struct Shard {
     sessions: Sessions,
     sessions_bound: u32,
     peers: Peers,
+    /// What waits until presence has been told.
+    telling: HashMap<Teller, usize>,
+    /// Farewells that some shard had no leader for.
+    late_farewells: BTreeSet<(BareJid, SessionId)>,
+    /// Whether this is the only cluster node.
+    alone: bool,
     /// Sessions whose accepted prefix grew since the last [`Shard::flush`].
     accepted: BTreeSet<Place>,
 }
@@ -198,9 +208,13 @@ pub struct Shard {
 impl Shard {
     /// A shard that does nothing until it is told to [`Self::lead`].
     pub fn new(id: ShardId, config: Arc<Config>) -> Self {
+        let alone = config.alone;
         Self {
             id,
             config,
+            alone,
+            telling: HashMap::new(),
+            late_farewells: BTreeSet::new(),
             term: Term::default(),
             role: Role::Following,
             clock: 0,
@@ -230,6 +244,16 @@ impl Shard {
         matches!(self.role, Role::Leading)
     }
 
+    /// Whether another leads, or nobody.
+    pub fn is_following(&self) -> bool {
+        matches!(self.role, Role::Following)
+    }
+
+    /// There are other cluster nodes from now on, or there are none ([`Config::alone`]).
+    pub fn set_alone(&mut self, alone: bool) {
+        self.alone = alone;
+    }
+
     /// What is going on.
     pub fn stats(&self) -> Stats {
         let detached = self
@@ -244,16 +268,22 @@ impl Shard {
         }
     }
 
-    /// Begins a term: forgets what is not durable and asks all edges to attach. The rows must hold everything that was
-    /// committed in earlier terms.
+    /// Begins a term, or another round of the one it was in before it followed: forgets what is not durable and asks all edges to
+    /// attach. The rows must hold everything that was committed in earlier terms and rounds.
     ///
     /// # Errors
     /// When the rows cannot be read; the shard then follows.
     pub fn lead(&mut self, term: u64, io: &mut Io<'_>) -> Result<(), RowsError> {
-        self.begin(Term { term, round: 0 }, io)
+        let round = if self.term.term == term && self.term != Term::default() {
+            self.term.round + 1
+        } else {
+            0
+        };
+        self.begin(Term { term, round }, io)
     }
 
-    /// A batch could not be committed: everything evaluated since is void. Begins another round of the same term.
+    /// A batch could not be committed, so everything evaluated since is void; or a link has broken and what went over it may be
+    /// lost. Begins another round of the same term.
     ///
     /// # Errors
     /// When the rows cannot be read; the shard then follows.
@@ -280,7 +310,7 @@ impl Shard {
     /// An edge says something, in the term it knows.
     pub fn from_edge(&mut self, edge: EdgeId, term: Term, message: ToShard, io: &mut Io<'_>) {
         if term != self.term {
-            return;
+            return io.out.push(Output::Count(Event::Fenced));
         }
         match (&mut self.role, message) {
             (Role::CatchingUp(_), ToShard::Attach { sessions, asking, last }) => {
@@ -365,15 +395,14 @@ impl Shard {
             } => {
                 self.socket_gone(edge, conn, session, released, &voided, clean, io);
             }
-            // Attached to this term already.
-            ToShard::Attach { .. } => {}
+            ToShard::Attach { sessions, .. } => self.attach_late(edge, sessions, io),
         }
     }
 
     /// Another shard says something.
     pub fn from_peer(&mut self, peer: ShardId, term: Term, message: ToPeer, io: &mut Io<'_>) {
         if !self.peers.admits(peer, term) {
-            return;
+            return io.out.push(Output::Count(Event::Fenced));
         }
         if matches!(message, ToPeer::Leading) {
             self.peers.leads(peer);
@@ -390,7 +419,11 @@ impl Shard {
                 replies,
             } => self.peer_answers(peer, session, frame, replies, io),
             ToPeer::Tell(tell) => self.tell_arrives(peer, tell, io),
-            ToPeer::Told { number } => self.peers.told(peer, number),
+            ToPeer::Told { number } => {
+                if let Some(teller) = self.peers.told(peer, number) {
+                    self.has_told(teller, io);
+                }
+            }
             ToPeer::Durable { number, stanza } => self.durable_arrives(peer, number, stanza, io),
             ToPeer::Done { number } => self.peers.done(peer, number),
         }
@@ -526,8 +559,13 @@ impl Shard {
             Effect::Peer(to, message) => io.out.push(Output::Peer { to, term, message }),
             Effect::Forward(to, forward) if to == self.id => self.forwarded(to, forward, io),
             Effect::Forward(to, forward) => self.forward(to, forward, io),
-            Effect::Tell(to, tell) if to == self.id => self.tell_arrives(to, tell, io),
-            Effect::Tell(to, tell) => self.tell_peer(to, tell, io),
+            Effect::Tell(to, tell, teller) if to == self.id => {
+                self.tell_arrives(to, tell, io);
+                if let Some(teller) = teller {
+                    self.has_told(teller, io);
+                }
+            }
+            Effect::Tell(to, tell, teller) => self.tell_peer(to, tell, teller, io),
             Effect::Answer(receipt, replies) if receipt.shard == self.id => {
                 self.answered(receipt.session, receipt.frame, replies, io);
             }
@@ -558,6 +596,8 @@ impl Shard {
         self.ready.clear();
         self.sessions = Sessions::default();
         self.peers.forget();
+        self.telling.clear();
+        self.late_farewells.clear();
         self.accepted.clear();
     }
 }

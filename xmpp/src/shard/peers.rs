@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Effect, Event, Io, Output, Shard, Turn};
+use super::{Effect, Event, Io, Output, Shard, Teller, Turn};
 use crate::im::delivery::Disposition;
 use crate::im::subscription::Verb;
 use crate::link::{Forward, SessionId, ShardId, Tell, Term, ToPeer};
@@ -51,7 +51,7 @@ struct Pending {
 #[derive(Clone, Debug)]
 enum Ephemeral {
     Forward(Forward),
-    Tell(Tell),
+    Tell(Tell, Option<Teller>),
 }
 
 impl Ephemeral {
@@ -62,7 +62,7 @@ impl Ephemeral {
                 repeat: true,
                 ..forward.clone()
             }),
-            Self::Tell(tell) => ToPeer::Tell(tell.clone()),
+            Self::Tell(tell, _) => ToPeer::Tell(tell.clone()),
         }
     }
 }
@@ -90,12 +90,14 @@ impl Peers {
         self.0.entry(peer).or_default().leads = true;
     }
 
-    /// That shard has told a presence.
-    pub(super) fn told(&mut self, peer: ShardId, number: u64) {
-        let Some(peer) = self.0.get_mut(&peer) else { return };
-        let is_it = |pending: &Pending| matches!(&pending.what, Ephemeral::Tell(tell) if tell.number == number);
-        if let Some(place) = peer.forwards.iter().position(is_it) {
-            peer.forwards.remove(place);
+    /// That shard has told a presence. Returns what waits for it.
+    pub(super) fn told(&mut self, peer: ShardId, number: u64) -> Option<Teller> {
+        let peer = self.0.get_mut(&peer)?;
+        let is_it = |pending: &Pending| matches!(&pending.what, Ephemeral::Tell(tell, _) if tell.number == number);
+        let place = peer.forwards.iter().position(is_it)?;
+        match peer.forwards.remove(place)?.what {
+            Ephemeral::Tell(_, teller) => teller,
+            Ephemeral::Forward(_) => None,
         }
     }
 
@@ -141,9 +143,13 @@ impl Shard {
     }
 
     /// Presence for accounts of another shard. When too much waits for others it is dropped: presence is what may be.
-    pub(super) fn tell_peer(&mut self, to: ShardId, tell: Tell, io: &mut Io<'_>) {
+    pub(super) fn tell_peer(&mut self, to: ShardId, tell: Tell, teller: Option<Teller>, io: &mut Io<'_>) {
         if self.peers.forwards() >= self.config.limits.forwards_max {
-            return io.out.push(Output::Count(Event::Refused("forwards-full")));
+            io.out.push(Output::Count(Event::Refused("forwards-full")));
+            if let Some(teller) = teller {
+                self.has_told(teller, io);
+            }
+            return;
         }
         let peer = self.peers.0.entry(to).or_default();
         if peer.leads {
@@ -155,7 +161,7 @@ impl Shard {
             });
         }
         peer.forwards.push_back(Pending {
-            what: Ephemeral::Tell(tell),
+            what: Ephemeral::Tell(tell, teller),
             since: io.elapsed,
         });
     }
@@ -172,6 +178,7 @@ impl Shard {
             });
         }
         self.send_outbox(to, io);
+        self.say_late_farewells(io);
     }
 
     /// Another shard has taken responsibility for a stanza.
@@ -203,7 +210,15 @@ impl Shard {
         }
         for what in expired {
             io.out.push(Output::Count(Event::Refused("forward-timeout")));
-            let Ephemeral::Forward(forward) = what else { continue };
+            let forward = match what {
+                Ephemeral::Forward(forward) => forward,
+                Ephemeral::Tell(_, teller) => {
+                    if let Some(teller) = teller {
+                        self.tells_in_vain(teller, io);
+                    }
+                    continue;
+                }
+            };
             let error = forward.stanza.error(&StanzaError::recipient_unavailable());
             self.answered(
                 forward.session,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Effect, Event, Io, Output, Place, Shard, Turn};
+use super::{Effect, Event, Io, Output, Place, Shard, Teller, Turn};
 use crate::feature::Audience;
 use crate::im::roster::row::{ContactRow, contacts, state_of};
 use crate::im::{delivery, presence};
@@ -35,14 +35,16 @@ impl Shard {
                 };
                 let (id, account) = (session.id, session.full.bare());
                 let mut turn = Turn::of(&account);
-                turn.effects.push(Effect::Done(id, frame));
+                let teller = Teller::Frame(id, frame);
                 if repeat {
                     // The attachment came without the presence that this ends, and the former leader may have told nobody.
                     if let Some(session) = self.sessions.get_mut(place) {
                         session.presence.get_or_insert_with(|| Arc::clone(stanza));
                     }
                 }
-                self.becomes_unavailable(&mut turn, place, Some(stanza), io);
+                if !self.becomes_unavailable(&mut turn, place, Some(stanza), Some(&teller), io) {
+                    turn.effects.push(Effect::Done(id, frame));
+                }
                 self.finish(turn, io);
             }
             // §3: subscriptions are always to somebody.
@@ -61,9 +63,11 @@ impl Shard {
         session.presence = Some(Arc::clone(stanza));
         let (id, account, takes) = (session.id, session.full.bare(), session.takes_bare());
         let mut turn = Turn::of(&account);
-        turn.effects.push(Effect::Done(id, frame));
         let contacts = self.contacts_of(&account, io);
-        self.broadcast(&mut turn, place, stanza, &contacts, initial, io);
+        let teller = Teller::Frame(id, frame);
+        if !self.broadcast(&mut turn, place, stanza, &contacts, initial, &teller, io) {
+            turn.effects.push(Effect::Done(id, frame));
+        }
         if initial {
             self.meet_the_others(&mut turn, &account, place, io);
             self.deliver_requests(&mut turn, place, &contacts, io);
@@ -74,16 +78,18 @@ impl Shard {
         }
     }
 
-    /// The resource shows itself no more: it says so, or has nothing left to say it with (§4.5.2).
+    /// The resource shows itself no more: it says so, or has nothing left to say it with (§4.5.2). Says whether anybody is told, for
+    /// which `teller` waits.
     pub(super) fn becomes_unavailable(
         &mut self,
         turn: &mut Turn,
         place: Place,
         said: Option<&Arc<Stanza>>,
+        teller: Option<&Teller>,
         io: &mut Io<'_>,
-    ) {
+    ) -> bool {
         let Some(session) = self.sessions.get_mut(place) else {
-            return;
+            return false;
         };
         let was_available = session.presence.take().is_some();
         session.priority = None;
@@ -93,29 +99,42 @@ impl Shard {
             .as_ref()
             .map_or_else(Vec::new, |memory| memory.directed.clone());
         if !was_available && directed.is_empty() {
-            return;
+            return false;
         }
         self.remember(turn, place, |memory| memory.directed.clear());
         let Some(unavailable) = said.cloned().or_else(|| self.unavailable(place)) else {
-            return;
+            return false;
         };
+        let to = self.those_to_leave(&account, was_available, directed, io);
+        self.to_own_resources(turn, &account, &unavailable, said.map(|_| place), io);
+        self.tell(turn, unavailable, to, Vec::new(), teller, io)
+    }
+
+    /// Who has seen a resource that leaves: those with a subscription, if it was available, and those it has shown itself to.
+    pub(super) fn those_to_leave(
+        &self,
+        account: &BareJid,
+        was_available: bool,
+        directed: Vec<Jid>,
+        io: &Io<'_>,
+    ) -> Vec<Jid> {
         let contacts = if was_available {
-            self.contacts_of(&account, io)
+            self.contacts_of(account, io)
         } else {
             Vec::new()
         };
-        let mut to = self.those_who_see(&account, &contacts, io);
+        let mut to = self.those_who_see(account, &contacts, io);
         to.extend(directed.into_iter().filter(|jid| {
             !contacts
                 .iter()
                 .any(|(contact, row)| row.state().discloses() && contact.as_str() == jid.bare_str())
         }));
-        self.to_own_resources(turn, &account, &unavailable, said.map(|_| place), io);
-        self.tell(turn, unavailable, to, Vec::new(), io);
+        to
     }
 
     /// §4.2.2, §4.4.2: to everybody with a subscription to it and to the account's own resources; at first it also asks for the presence of
-    /// everybody the account has a subscription to (§4.3.1).
+    /// everybody the account has a subscription to (§4.3.1). Says whether anybody is told, for which `teller` waits.
+    #[expect(clippy::too_many_arguments, reason = "who says what to whom, and who waits for it")]
     fn broadcast(
         &mut self,
         turn: &mut Turn,
@@ -123,10 +142,11 @@ impl Shard {
         stanza: &Arc<Stanza>,
         contacts: &[(Jid, ContactRow)],
         initial: bool,
+        teller: &Teller,
         io: &mut Io<'_>,
-    ) {
+    ) -> bool {
         let Some(account) = self.sessions.get(place).map(|session| session.full.bare()) else {
-            return;
+            return false;
         };
         let to = self.those_who_see(&account, contacts, io);
         let probes = contacts
@@ -136,7 +156,7 @@ impl Shard {
             .map(|(contact, _)| contact.to_bare());
         let probes = probes.collect();
         self.to_own_resources(turn, &account, stanza, Some(place), io);
-        self.tell(turn, Arc::clone(stanza), to, probes, io);
+        self.tell(turn, Arc::clone(stanza), to, probes, Some(teller), io)
     }
 
     /// The contacts with a subscription to the account.
@@ -190,15 +210,17 @@ impl Shard {
         self.enqueue(turn, place, Origin::None, Arc::new(presence), None, io);
     }
 
-    /// Has a presence told to these addresses, and these accounts asked for theirs.
+    /// Has a presence told to these addresses, and these accounts asked for theirs. Says whether there are any; then `teller` waits
+    /// until they have been told.
     pub(super) fn tell(
         &mut self,
         turn: &mut Turn,
         presence: Arc<Stanza>,
         to: Vec<Jid>,
         probes: Vec<BareJid>,
+        teller: Option<&Teller>,
         io: &mut Io<'_>,
-    ) {
+    ) -> bool {
         let mut by_shard: BTreeMap<ShardId, (Vec<Jid>, Vec<BareJid>)> = BTreeMap::new();
         // RFC 6121 §4.2.2: somebody of another domain is reached when there is federation.
         for jid in to.into_iter().filter(|jid| self.config.is_account(jid)) {
@@ -218,6 +240,10 @@ impl Shard {
                 .1
                 .push(account);
         }
+        let shards = by_shard.len();
+        if let Some(teller) = teller.filter(|_| shards > 0) {
+            *self.telling.entry(teller.clone()).or_default() += shards;
+        }
         for (shard, (to, probes)) in by_shard {
             let number = self.stamp(io).0;
             let presence = Arc::clone(&presence);
@@ -229,8 +255,10 @@ impl Shard {
                     to,
                     probes,
                 },
+                teller.cloned(),
             ));
         }
+        shards > 0
     }
 
     /// A presence for accounts of this shard.
@@ -287,7 +315,7 @@ impl Shard {
         match self.state_between(account, prober, io) {
             Ok(state) if state.discloses() => {
                 for (_, presence) in self.shown_by(account) {
-                    self.tell(turn, presence, vec![prober.clone()], Vec::new(), io);
+                    self.tell(turn, presence, vec![prober.clone()], Vec::new(), None, io);
                 }
             }
             Ok(_) => {

@@ -17,6 +17,15 @@ pub(super) struct Turn {
     pub(super) effects: Vec<Effect>,
 }
 
+/// What waits until a presence has been told to everybody: whoever leads next says it again otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Teller {
+    /// The frame that said it: it is accepted then.
+    Frame(SessionId, u64),
+    /// The farewell of a session that has ended: its row is removed then.
+    Farewell(BareJid, SessionId),
+}
+
 /// What an evaluation causes.
 #[derive(Debug)]
 pub(super) enum Effect {
@@ -26,8 +35,8 @@ pub(super) enum Effect {
     Peer(ShardId, ToPeer),
     /// To an account: of this shard or another.
     Forward(ShardId, Forward),
-    /// Presence for accounts: of this shard or another.
-    Tell(ShardId, Tell),
+    /// Presence for accounts: of this shard or another; and what waits for it to be told.
+    Tell(ShardId, Tell, Option<Teller>),
     /// A stanza has been taken responsibility for; `replies` are for its sender.
     Answer(Receipt, Vec<Arc<Stanza>>),
     /// A frame of a session of this shard is done.

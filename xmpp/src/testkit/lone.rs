@@ -63,6 +63,10 @@ impl Shards for Standing {
     fn leading(&self, _: ShardId) -> Option<Term> {
         self.leads.then_some(self.term)
     }
+
+    fn is_elsewhere(&self, _: ShardId) -> bool {
+        false
+    }
 }
 
 /// Somebody at the other end of a socket.
@@ -92,7 +96,6 @@ impl Lone {
             shard_config,
             edge_config: Arc::new(edge::Config {
                 responder: Arc::new(responder),
-                confirm_receipt: false,
                 limits,
             }),
             standing: Standing::default(),

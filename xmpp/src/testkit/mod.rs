@@ -22,6 +22,8 @@ mod verdict;
 mod world;
 
 #[cfg(test)]
+mod presence_tests;
+#[cfg(test)]
 mod tests;
 
 pub use counter::Counter;

@@ -32,6 +32,12 @@ impl World {
         self.devices.iter().position(is).expect("a device of the conversation")
     }
 
+    /// Has a device end its stream, and does not wait for that.
+    pub(super) fn hang_up(&mut self, who: &FullJid) {
+        let device = self.told(who);
+        self.grant(device, vec![Wish::Send(b"</stream:stream>".to_vec())]);
+    }
+
     /// Lets everything happen that is under way.
     pub(super) fn calm(&mut self) {
         self.until(QUIET, |_| false);
@@ -64,7 +70,7 @@ impl Stage for World {
 
     fn disconnect(&mut self, who: &FullJid) {
         let device = self.told(who);
-        self.grant(device, vec![Wish::Send(b"</stream:stream>".to_vec())]);
+        self.hang_up(who);
         let offline = self.until(PATIENCE, |world| world.devices[device].is_offline());
         assert!(offline, "{who}'s stream does not end");
     }

@@ -14,6 +14,8 @@ pub(super) struct Leniency {
     /// A device's session and its edge may die together, so what was accepted for it may die with them, and a message may
     /// come a second time after the device had to bind anew (DESIGN §4, the table's third row).
     pub(super) sessions_die: bool,
+    /// Two nodes may die at once, so what was accepted may die with them.
+    pub(super) two_may_die: bool,
 }
 
 impl World {
@@ -62,7 +64,7 @@ impl World {
                     broken.push(format!("{} came before {earlier}, which was sent first", sent.id));
                 }
             }
-            if matters && sent.accepted && came == 0 && !answered.contains(sent.id.as_str()) && !leniency.sessions_die {
+            if matters && sent.accepted && came == 0 && !answered.contains(sent.id.as_str()) && !leniency.two_may_die {
                 broken.push(format!("{} was accepted and never came", sent.id));
             }
             if came > 1 && !leniency.sessions_die {
@@ -158,7 +160,13 @@ impl World {
     fn read_leftovers(&self, broken: &mut Vec<String>) {
         for key in self.disks().flat_map(super::disk::Disk::keys) {
             let table = key.get(2).copied().unwrap_or_default();
-            let left = [Table::Queue, Table::Stored, Table::StoredCount, Table::Outbox];
+            let left = [
+                Table::Queue,
+                Table::Stored,
+                Table::StoredCount,
+                Table::Outbox,
+                Table::Farewell,
+            ];
             if left.iter().any(|left| *left as u8 == table) {
                 broken.push(format!("a row is left: {}", key.escape_ascii()));
             }

@@ -88,6 +88,8 @@ struct EdgeHost {
     conns: u64,
     /// The highest term of each shard, and whether it has said that it leads.
     terms: BTreeMap<ShardId, (Term, bool)>,
+    /// Shards whose highest term is on another node.
+    elsewhere: BTreeSet<ShardId>,
     map: ShardMap,
 }
 
@@ -110,6 +112,10 @@ impl Shards for EdgeHost {
             .get(&shard)
             .filter(|(_, leading)| *leading)
             .map(|(term, _)| *term)
+    }
+
+    fn is_elsewhere(&self, shard: ShardId) -> bool {
+        self.elsewhere.contains(&shard)
     }
 }
 
@@ -176,7 +182,6 @@ impl World {
             edges: Vec::new(),
             edge_config: Arc::new(edge::Config {
                 responder: Arc::new(responder),
-                confirm_receipt: !alone,
                 limits: edge::EdgeLimits::default(),
             }),
             shard_config,
@@ -506,7 +511,10 @@ impl World {
             .hosts
             .iter()
             .map(|host| (host.shard.id(), (host.shard.term(), host.shard.is_leading())));
+        let elsewhere = self.hosts.iter().filter(|host| host.node != place);
+        let elsewhere = elsewhere.map(|host| host.shard.id()).collect();
         self.edges[place] = Some(EdgeHost {
+            elsewhere,
             id,
             node: place,
             connections: BTreeMap::new(),
@@ -608,7 +616,16 @@ impl World {
             return;
         }
         match &message {
-            ToEdge::Lead => *known = (term, false),
+            ToEdge::Lead => {
+                *known = (term, false);
+                let host = &self.hosts[usize::from(shard.0)];
+                // Should it have gone on already, its next term is about to be heard of.
+                if host.node == edge.node {
+                    edge.elsewhere.remove(&shard);
+                } else {
+                    edge.elsewhere.insert(shard);
+                }
+            }
             ToEdge::Leading => *known = (term, true),
             _ if term > known.0 => return,
             _ => {}
@@ -908,9 +925,14 @@ impl World {
         }
     }
 
+    /// The shard that an account belongs to.
+    pub(super) fn shard_of(&self, account: &BareJid) -> usize {
+        usize::from(self.shard_config.shard_of(account.as_str()).0)
+    }
+
     /// The disk of the shard that an account belongs to.
     pub(super) fn disk_of(&self, account: &BareJid) -> &Disk {
-        &self.hosts[usize::from(self.shard_config.shard_of(account.as_str()).0)].disk
+        &self.hosts[self.shard_of(account)].disk
     }
 
     pub(super) fn disks(&self) -> impl Iterator<Item = &Disk> {

@@ -8,7 +8,7 @@ use crate::rows::{Key, Rows, RowsError, Timestamp, Value};
 use crate::shard::{Config, Io, Shard};
 use crate::testkit::Seed;
 
-struct Empty;
+pub(super) struct Empty;
 
 impl Rows for Empty {
     fn row(&self, _: &[u8]) -> Result<Option<Value>, RowsError> {

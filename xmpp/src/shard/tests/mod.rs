@@ -5,6 +5,7 @@ mod clock;
 mod patience;
 mod registration;
 mod strangers;
+mod terms;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
