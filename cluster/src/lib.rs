@@ -12,6 +12,7 @@
 //!
 //! All of openraft is below [`mod@group`]; nothing here knows what a row means.
 
+pub mod controller;
 mod error;
 mod group;
 mod groups;

@@ -381,7 +381,7 @@ impl Newcomer {
 }
 
 /// Shards in a sentence.
-fn shards_in_words(shards: &BTreeSet<ShardId>) -> String {
+pub(crate) fn shards_in_words(shards: &BTreeSet<ShardId>) -> String {
     let numbers: Vec<_> = shards
         .iter()
         .filter(|shard| **shard != METADATA)

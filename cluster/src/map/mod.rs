@@ -21,9 +21,10 @@ use heronry_storage::{NodeId, RowsError, ShardId, Write};
 
 use crate::identity::ClusterId;
 
+pub(crate) use command::shards_in_words;
 pub use command::{Command, Newcomer, Refused};
 pub use rows::SLOT;
-pub use settings::{SETTINGS, Setting, Settings};
+pub use settings::{Rebalance, SETTINGS, Setting, Settings};
 
 /// The metadata group, as if it were a shard. Its rows' keys begin with the slot of the same number.
 pub const METADATA: ShardId = ShardId(u16::MAX);

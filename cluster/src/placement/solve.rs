@@ -44,7 +44,7 @@ pub fn solve(problem: &Problem, previous: &Plan) -> Plan {
     let mut voters = place(problem, &wanted);
     for (wanted, voters) in wanted.iter().zip(&mut voters) {
         if voters.is_empty() || !problem.has_majority(&*voters) {
-            *voters = wanted.before.iter().copied().collect();
+            voters.clone_from(&wanted.present.voters);
         }
     }
     let leaders = lead(problem, &wanted, &voters);
@@ -94,7 +94,7 @@ impl<'a> Wanted<'a> {
                 false => Copies::Missing,
             };
             candidates += 1;
-            kept += usize::from(planned);
+            kept += usize::from(planned && votes);
             zones.entry(&candidate.zone).or_default().push((*node, copies));
         }
         let count = voters_wished(present.wished, candidates, kept);
@@ -113,7 +113,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// How many voters a shard should have of `candidates` nodes, `kept` of which have it already.
+/// How many voters a shard should have of `candidates` nodes, `kept` of which vote already.
 fn voters_wished(wished: usize, candidates: usize, kept: usize) -> usize {
     match wished.min(candidates) {
         // What is acknowledged should not lie on one machine only because a second voter does not help to have a majority.
