@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod groups;
-mod simulated_net;
 mod members;
+mod simulated_net;
 mod town;
 mod transport;
