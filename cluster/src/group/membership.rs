@@ -73,14 +73,14 @@ impl Group {
         changed(self.0.raft.add_learner(node.0, (), false).await)
     }
 
-    /// Makes these nodes, which have replicas, the voters. Former voters become learners. Ends when the new set alone is committed.
+    /// Makes these nodes, which have replicas, the voters. Former voters are no members any more. Ends when the new set alone is committed.
     ///
     /// # Errors
     /// See [`ChangeError`].
     pub async fn change_voters(&self, voters: &BTreeSet<NodeId>) -> Result<(), ChangeError> {
         let voters = voters.iter().map(|node| node.0).collect();
         let change = ChangeMembers::<u64, ()>::ReplaceAllVoters(voters);
-        changed(self.0.raft.change_membership(change, true).await)
+        changed(self.0.raft.change_membership(change, false).await)
     }
 
     /// Takes the replicas of these learners away. Ends when that is committed; they then have to be told.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
-use heronry_storage::ShardId;
 use tokio::sync::oneshot;
 
 use super::{Inner, change, command, joining::Event, map};
@@ -37,10 +36,7 @@ impl Handler for Answers {
                 Some(Request::Command(command)) => command::asked(&inner, &command).await,
                 Some(Request::Report(_)) => Ok(change::report(&inner).encode()),
                 Some(Request::Change(wanted)) => change::asked(&inner, wanted).await,
-                Some(Request::Remove(shard)) => {
-                    let shard = u16::try_from(shard).map_err(|_| format!("there is no shard {shard}"))?;
-                    change::remove(&inner, ShardId(shard)).await
-                }
+                Some(Request::Remove(wanted)) => change::asked_to_remove(&inner, wanted).await,
                 // What belongs to groups, and what nobody knows.
                 _ => inner.groups.answer(from, request).await,
             }

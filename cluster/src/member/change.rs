@@ -1,6 +1,10 @@
 //! Who holds replicas of a group: changed by its leader, wherever that is; and what is known of groups here and elsewhere.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use heronry_proto::{group as proto, raft};
@@ -21,7 +25,12 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a node knows of its groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report(pub Vec<GroupReport>);
+pub struct Report {
+    /// Its groups.
+    pub groups: Vec<GroupReport>,
+    /// Connections of devices that it has.
+    pub streams: u64,
+}
 
 /// What a node knows of one of its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,35 +69,63 @@ impl Member {
     /// # Errors
     /// A sentence, when it does not answer.
     pub async fn report_of(&self, node: NodeId) -> Result<Report, String> {
-        if node == self.0.id.node {
-            return Ok(self.report());
+        self.0.report_of(node).await
+    }
+
+    /// Has the leader of a group, which is on that node, change who holds replicas of it, if it leads in that term (`None`: in any). Ends
+    /// when that is committed.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub async fn change(
+        &self,
+        leader: NodeId,
+        shard: ShardId,
+        term: Option<Term>,
+        change: &Change,
+    ) -> Result<(), String> {
+        self.0.change(leader, shard, term, change).await
+    }
+
+    /// Connections of devices that this node has now, for who decides whether it may leave.
+    pub fn set_streams(&self, streams: u64) {
+        self.0.streams.store(streams, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    pub(super) async fn report_of(&self, node: NodeId) -> Result<Report, String> {
+        if node == self.id.node {
+            return Ok(report(self));
         }
         let request = message::encode(Request::Report(proto::ReportWanted {}));
-        Report::decode(&self.0.call(node, request, REPORT_TIMEOUT).await?)
+        Report::decode(&self.call(node, request, REPORT_TIMEOUT).await?)
     }
 
-    /// Has the leader of a group, which is on that node, change who holds replicas of it. Ends when that is committed.
-    ///
-    /// # Errors
-    /// A sentence.
-    pub async fn change(&self, leader: NodeId, shard: ShardId, change: &Change) -> Result<(), String> {
-        if leader == self.0.id.node {
-            return make(&self.0, shard, change).await;
+    pub(super) async fn change(
+        &self,
+        leader: NodeId,
+        shard: ShardId,
+        term: Option<Term>,
+        change: &Change,
+    ) -> Result<(), String> {
+        if leader == self.id.node {
+            return make(self, shard, term, change).await;
         }
-        let request = message::encode(Request::Change(encode(shard, change)));
-        self.0.call(leader, request, CHANGE_TIMEOUT).await.map(drop)
+        let request = message::encode(Request::Change(encode(shard, term, change)));
+        self.call(leader, request, CHANGE_TIMEOUT).await.map(drop)
     }
 
-    /// Has a node remove its replica of a shard, which is no member of the group any more.
-    ///
-    /// # Errors
-    /// A sentence.
-    pub async fn remove(&self, node: NodeId, shard: ShardId) -> Result<(), String> {
-        if node == self.0.id.node {
-            return remove(&self.0, shard).await.map(drop);
+    /// Has a node remove its replica of a shard, if that shard's leader says that it is no member of the group.
+    pub(super) async fn remove(&self, node: NodeId, shard: ShardId, leader: NodeId) -> Result<(), String> {
+        if node == self.id.node {
+            return remove(self, shard, leader).await.map(drop);
         }
-        let request = message::encode(Request::Remove(shard.0.into()));
-        self.0.call(node, request, CHANGE_TIMEOUT).await.map(drop)
+        let request = message::encode(Request::Remove(proto::Remove {
+            shard: shard.0.into(),
+            leader: leader.0,
+        }));
+        self.call(node, request, CHANGE_TIMEOUT).await.map(drop)
     }
 }
 
@@ -108,21 +145,31 @@ pub(super) fn report(inner: &Inner) -> Report {
             lags,
         }
     };
-    Report(inner.groups.list().iter().map(of).collect())
+    Report {
+        groups: inner.groups.list().iter().map(of).collect(),
+        streams: inner.streams.load(Ordering::Relaxed),
+    }
 }
 
 /// Another node wants a group changed that this one leads.
 pub(super) async fn asked(inner: &Arc<Inner>, change: proto::Change) -> Result<Bytes, String> {
-    let (shard, change) = decode(change)?;
-    make(inner, shard, &change).await?;
+    let (shard, term, change) = decode(change)?;
+    make(inner, shard, term, &change).await?;
     Ok(Bytes::new())
 }
 
-async fn make(inner: &Inner, shard: ShardId, change: &Change) -> Result<(), String> {
+async fn make(inner: &Inner, shard: ShardId, term: Option<Term>, change: &Change) -> Result<(), String> {
     let group = inner
         .groups
         .group(shard)
         .ok_or("there is no replica of the shard here")?;
+    let leads = match *group.leadership().borrow() {
+        Leadership::Leader { term: led } => term.is_none_or(|term| term == led) && group.has_lease(led),
+        _ => false,
+    };
+    if !leads {
+        return Err(format!("this node does not lead shard {shard}, or in another term"));
+    }
     let changed = match change {
         Change::AddLearner(node) => group.add_learner(*node).await,
         Change::Voters(voters) => group.change_voters(voters).await,
@@ -135,18 +182,31 @@ async fn make(inner: &Inner, shard: ShardId, change: &Change) -> Result<(), Stri
     changed.map_err(|error| error.to_string())
 }
 
-/// Removes the replica of a shard here, unless the group still counts on it as far as is known here.
-pub(super) async fn remove(inner: &Inner, shard: ShardId) -> Result<Bytes, String> {
-    if let Some(group) = inner.groups.group(shard) {
-        if group.votes() {
-            return Err(format!("the replica of shard {shard} here still votes"));
-        }
-        inner.groups.remove(shard).await.map_err(|error| error.to_string())?;
+/// Another node wants a replica here removed.
+pub(super) async fn asked_to_remove(inner: &Inner, wanted: proto::Remove) -> Result<Bytes, String> {
+    remove(inner, shard(wanted.shard)?, NodeId(wanted.leader)).await
+}
+
+/// Removes the replica of a shard here, once that shard's leader has said that the group does not count on it: who is taken out of a group
+/// often does not hear of it.
+async fn remove(inner: &Inner, shard: ShardId, leader: NodeId) -> Result<Bytes, String> {
+    if inner.groups.group(shard).is_none() {
+        return Ok(Bytes::new());
     }
+    let report = inner.report_of(leader).await?;
+    let said = report
+        .groups
+        .iter()
+        .find(|group| group.shard == shard && group.leads.is_some());
+    let said = said.ok_or_else(|| format!("node {leader} does not lead shard {shard}"))?;
+    if !said.membership.committed || said.membership.nodes().contains(&inner.id.node) {
+        return Err(format!("the replica of shard {shard} here is a member of its group"));
+    }
+    inner.groups.remove(shard).await.map_err(|error| error.to_string())?;
     Ok(Bytes::new())
 }
 
-fn encode(shard: ShardId, change: &Change) -> proto::Change {
+fn encode(shard: ShardId, term: Option<Term>, change: &Change) -> proto::Change {
     use proto::change::What;
     let nodes = |nodes: &BTreeSet<NodeId>| raft::Voters {
         nodes: nodes.iter().map(|node| node.0).collect(),
@@ -159,13 +219,15 @@ fn encode(shard: ShardId, change: &Change) -> proto::Change {
     };
     proto::Change {
         shard: shard.0.into(),
+        term: term.map_or(0, |term| term.0),
         what: Some(what),
     }
 }
 
-fn decode(change: proto::Change) -> Result<(ShardId, Change), String> {
+fn decode(change: proto::Change) -> Result<(ShardId, Option<Term>, Change), String> {
     use proto::change::What;
     let shard = shard(change.shard)?;
+    let term = Some(Term(change.term)).filter(|term| term.0 != 0);
     let nodes = |nodes: raft::Voters| nodes.nodes.into_iter().map(NodeId).collect();
     let change = match change.what.ok_or("a change says nothing")? {
         What::AddLearner(node) => Change::AddLearner(NodeId(node)),
@@ -173,7 +235,7 @@ fn decode(change: proto::Change) -> Result<(ShardId, Change), String> {
         What::RemoveLearners(learners) => Change::RemoveLearners(nodes(learners)),
         What::HandOver(node) => Change::HandOver(NodeId(node)),
     };
-    Ok((shard, change))
+    Ok((shard, term, change))
 }
 
 fn shard(number: u32) -> Result<ShardId, String> {
@@ -184,7 +246,7 @@ fn shard(number: u32) -> Result<ShardId, String> {
 
 impl Report {
     pub(super) fn encode(&self) -> Bytes {
-        let groups = self.0.iter().map(|group| proto::GroupReport {
+        let groups = self.groups.iter().map(|group| proto::GroupReport {
             shard: group.shard.0.into(),
             leads: group.leads.is_some(),
             term: group.leads.map_or(0, |term| term.0),
@@ -209,6 +271,7 @@ impl Report {
         });
         let report = proto::Report {
             groups: groups.collect(),
+            streams: self.streams,
         };
         report.encode_to_vec().into()
     }
@@ -232,6 +295,9 @@ impl Report {
                     .collect(),
             })
         });
-        Ok(Self(groups.collect::<Result<_, String>>()?))
+        Ok(Self {
+            groups: groups.collect::<Result<_, String>>()?,
+            streams: report.streams,
+        })
     }
 }

@@ -6,17 +6,19 @@
 //! | `map.rs` | the newest map: kept, read from the metadata group's rows, told to others |
 //! | `command.rs` | changes of the map, by whoever leads the metadata group |
 //! | `answer.rs` | what others ask |
+//! | `control.rs` | where the metadata group is led: [`crate::controller`]'s decisions, carried out |
 //! | `change.rs` | who holds replicas of a group, and what is known of groups here and elsewhere |
 
 mod answer;
 mod change;
 mod command;
+mod control;
 mod joining;
 mod map;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -28,7 +30,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use self::change::{Change, GroupReport, Report};
+pub use self::{
+    change::{Change, GroupReport, Report},
+    control::{OperatorError, Overview},
+};
 use crate::{
     ClusterId, Groups, GroupsHandle, Options, PeerId, Wire, WireError,
     joining::JoinOptions,
@@ -131,6 +136,8 @@ struct Inner {
     waits_for: watch::Sender<String>,
     asks: mpsc::Sender<joining::Event>,
     /// Commands are evaluated one after the other: each upon what the one before has made.
+    /// Connections of devices.
+    streams: AtomicU64,
     commanding: tokio::sync::Mutex<command::Rounds>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -188,6 +195,7 @@ impl Member {
             map: watch::Sender::new(None),
             waits_for: watch::Sender::new(String::new()),
             asks,
+            streams: AtomicU64::new(0),
             commanding: tokio::sync::Mutex::default(),
             tasks: Mutex::default(),
         });
@@ -199,6 +207,7 @@ impl Member {
         let tasks = vec![
             tokio::spawn(joining::run(Arc::clone(&inner), machine, asked)),
             tokio::spawn(map::run(Arc::clone(&inner))),
+            tokio::spawn(control::run(Arc::clone(&inner))),
         ];
         *inner.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         Ok(Self(inner))

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use heronry_cluster::{
     MemoryStore, NodeId, Options, PeerId, ShardId,
     map::{ClusterMap, Command, METADATA, MemberState, Newcomer, Roles},
-    member::{Change, Drawn, Member, MemberOptions, Neighbours},
+    member::{Drawn, Member, MemberOptions, Neighbours, OperatorError},
     transport::{Security, Tcp, TransportLimits},
 };
 use tokio::time::{Instant, sleep};
@@ -239,7 +239,7 @@ async fn three_that_shall_found_a_cluster_together_do_and_only_one() {
 }
 
 #[tokio::test]
-async fn a_shard_is_spread_by_hand_survives_its_leader_and_messages_arrive_in_order() {
+async fn messages_arrive_in_order_and_shards_survive_their_leader() {
     let machines: Vec<_> = (1..=3).map(Machine::new).collect();
     let seeds = [machines[0].address];
     let mut machines: Vec<_> = machines
@@ -255,32 +255,9 @@ async fn a_shard_is_spread_by_hand_survives_its_leader_and_messages_arrive_in_or
         until("all are members", || nodes(member) == BTreeSet::from([1, 2, 3])).await;
     }
     let one = NodeId(1);
-    for shard in [METADATA, ShardId(0)] {
-        until("node 1 leads", || {
-            members[0]
-                .report()
-                .0
-                .iter()
-                .any(|group| group.shard == shard && group.leads.is_some())
-        })
-        .await;
-        for node in [2, 3] {
-            members[1]
-                .change(one, shard, &Change::AddLearner(NodeId(node)))
-                .await
-                .unwrap();
-        }
-        until("they have caught up", || {
-            let report = members[0].report();
-            let group = report.0.iter().find(|group| group.shard == shard);
-            [2, 3]
-                .iter()
-                .all(|node| group.is_some_and(|group| group.lags.contains(&(NodeId(*node), 0))))
-        })
-        .await;
-        let all = [1, 2, 3].map(NodeId).into();
-        members[2].change(one, shard, &Change::Voters(all)).await.unwrap();
-    }
+    let (name, value) = ("settle_after".to_owned(), Some("0s".to_owned()));
+    command(&members[1], &Command::SetSetting { name, value }).await;
+    placed(&members[2], &[1, 2, 3]).await;
     until("links are up", || members[1].connected(NodeId(3)).is_some()).await;
     for number in 0..100u8 {
         members[1].send(NodeId(3), Bytes::copy_from_slice(&[number]));
@@ -300,7 +277,7 @@ async fn a_shard_is_spread_by_hand_survives_its_leader_and_messages_arrive_in_or
             members[1..].iter().any(|member| {
                 member
                     .report()
-                    .0
+                    .groups
                     .iter()
                     .any(|group| group.shard == shard && group.leads.is_some())
             })
@@ -320,6 +297,81 @@ async fn a_shard_is_spread_by_hand_survives_its_leader_and_messages_arrive_in_or
     until("the others do not know it", || !nodes(&members[1]).contains(&1)).await;
     drop(member);
     for machine in &mut machines {
+        machine.stop().await;
+    }
+}
+
+async fn placed(member: &Member, nodes: &[u64]) {
+    let nodes: BTreeSet<_> = nodes.iter().copied().map(NodeId).collect();
+    let begun = Instant::now();
+    loop {
+        let seen = match member.overview().await {
+            Ok(overview) => {
+                let shards = usize::from(SHARDS) + 1;
+                let of_nodes =
+                    |report: &heronry_cluster::controller::ShardReport| report.voters == nodes && !report.changing;
+                let settled = overview.progress == heronry_cluster::controller::Progress::default();
+                if settled && overview.shards.len() == shards && overview.shards.values().all(of_nodes) {
+                    return;
+                }
+                format!("{:?} {:?}", overview.progress, overview.shards)
+            }
+            Err(error) => error.to_string(),
+        };
+        assert!(begun.elapsed() < PATIENCE, "not on {nodes:?}: {seen}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_places_its_shards_by_itself_and_again_when_nodes_go() {
+    let machines: Vec<_> = (1..=4).map(Machine::new).collect();
+    let seeds = [machines[0].address, machines[1].address];
+    let mut machines: Vec<_> = machines.into_iter().map(|machine| machine.seeds(&seeds)).collect();
+    let mut members = Vec::new();
+    for machine in &mut machines[..3] {
+        members.push(machine.start().await);
+    }
+    members[0].init(false).await.unwrap();
+    for member in &members {
+        until("all are members", || nodes(member) == BTreeSet::from([1, 2, 3])).await;
+    }
+    let name = "settle_after".to_owned();
+    let value = Some("0s".to_owned());
+    command(&members[1], &Command::SetSetting { name, value }).await;
+    placed(&members[2], &[1, 2, 3]).await;
+    // Leaderships are spread, too.
+    let leaders = members[1].overview().await.unwrap().shards;
+    let leaders: BTreeSet<_> = leaders.values().map(|report| report.leader).collect();
+    assert_eq!(leaders.len(), 3);
+
+    // Who drains gives everything away, once there is somebody else.
+    assert!(matches!(
+        members[2].drain(NodeId(1)).await,
+        Err(OperatorError::NoDrain(_)) | Ok(_)
+    ));
+    members.push(machines[3].start().await);
+    until("the fourth is a member", || nodes(&members[3]).contains(&4)).await;
+    let begun = Instant::now();
+    while let Err(error) = members[3].drain(NodeId(1)).await {
+        assert!(begun.elapsed() < PATIENCE, "{error}");
+        sleep(Duration::from_millis(100)).await;
+    }
+    placed(&members[2], &[2, 3, 4]).await;
+    until("it has left", || nodes(&members[2]) == BTreeSet::from([2, 3, 4])).await;
+    machines[0].stop().await;
+
+    // Of three, one may be evicted, dead or not; of the two that are left none.
+    machines[1].stop().await;
+    let begun = Instant::now();
+    while let Err(error) = members[3].evict(NodeId(2), false).await {
+        assert!(begun.elapsed() < PATIENCE, "{error}");
+        sleep(Duration::from_millis(100)).await;
+    }
+    until("it is gone", || nodes(&members[2]) == BTreeSet::from([3, 4])).await;
+    let refused = members[2].evict(NodeId(3), false).await;
+    assert!(matches!(refused, Err(OperatorError::NoEvict(_))), "{refused:?}");
+    for machine in &mut machines[2..] {
         machine.stop().await;
     }
 }
