@@ -108,6 +108,33 @@ pub(super) fn values(loaded: &Loaded) -> Result<(), ConfigError> {
             return refuse(small, problem);
         }
     }
+    let link = &limits.link;
+    let fits = [
+        (
+            "limits.frame_bytes_max",
+            limits.frame_bytes_max,
+            "limits.link.queue_bytes_max",
+            link.queue_bytes_max,
+        ),
+        (
+            "limits.entry_bytes_max",
+            limits.entry_bytes_max,
+            "limits.link.call_bytes_max",
+            link.call_bytes_max,
+        ),
+        (
+            "limits.link.call_bytes_max",
+            link.call_bytes_max,
+            "limits.link.call_queue_bytes_max",
+            link.call_queue_bytes_max,
+        ),
+    ];
+    for (small, small_bytes, large, large_bytes) in fits {
+        if small_bytes >= large_bytes {
+            let problem = format!("must be smaller than `{large}` ({small_bytes} bytes against {large_bytes})");
+            return refuse(small, problem);
+        }
+    }
     let (held, credit) = (limits.edge.held_bytes_max, limits.shard.session_credit_bytes);
     if held >= credit {
         let problem =

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use heronry_cluster::transport::TransportLimits;
 use heronry_xmpp::{
     edge::{EdgeLimits, Patience},
     shard, xml,
@@ -63,6 +64,8 @@ pub struct Limits {
     pub shard: Shard,
     /// `[limits.group]`
     pub group: Group,
+    /// `[limits.link]`
+    pub link: Link,
     /// `[limits.storage]`
     pub storage: Store,
     /// `[limits.rate]`
@@ -282,6 +285,69 @@ pub struct Group {
     pub shutdown_timeout: Duration,
 }
 
+/// `[limits.link]`: connections between cluster nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Link {
+    /// Largest request, answer, or header of a transfer between cluster nodes; the same on all of them. More than `entry_bytes_max`.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub call_bytes_max: usize,
+    /// What may wait for one cluster node on the connection for stanzas. Full: that connection ends and what waits is lost, to be
+    /// sent again by who still needs it.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub queue_bytes_max: usize,
+    /// Requests and answers that may wait for one cluster node. Full: further requests fail as busy; an answer ends the connection.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub call_queue_bytes_max: usize,
+    /// Most requests of one cluster node, and to one, that are not answered; further ones fail as busy.
+    pub calls_in_flight_max: u32,
+    /// Bytes per second of all snapshots that this node sends.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub bulk_bytes_per_second: usize,
+    /// Most transfers of one cluster node, and to one, at a time; further ones fail as busy.
+    pub transfers_max: u32,
+    /// Most connections that have not said which node they are; the oldest is closed for the next.
+    pub strangers_max: u32,
+    /// Most requests of nodes that are no members (yet) at a time; further ones fail as busy.
+    pub asks_max: u32,
+    /// How long such a request may take.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub ask_timeout_max: Duration,
+    /// How long a connection between nodes may take until both have said who they are.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub handshake_timeout: Duration,
+    /// By how much the clocks of two nodes may differ; beyond it they do not talk with each other.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub clock_skew_max: Duration,
+    /// A node that has said nothing for so long is asked whether it is there.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub keep_alive_interval: Duration,
+    /// How long it may take to answer; then its connections end.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub keep_alive_timeout: Duration,
+    /// Wait before the second attempt to connect; the first is at once. It doubles with each attempt.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub reconnect_min: Duration,
+    /// Longest wait between attempts to connect.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub reconnect_max: Duration,
+    /// How long a shutdown waits for the connections' tasks.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::Time")]
+    pub shutdown_timeout: Duration,
+}
+
 /// `[limits.storage]`: memory, files and queues of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -443,6 +509,30 @@ impl Limits {
         }
     }
 
+    /// How links between nodes behave. Certificates are looked at as often as `tls.check_interval` says, which is not known here.
+    pub fn transport_limits(&self) -> TransportLimits {
+        TransportLimits {
+            frame_bytes_max: self.frame_bytes_max,
+            call_bytes_max: self.link.call_bytes_max,
+            queue_bytes_max: self.link.queue_bytes_max,
+            call_queue_bytes_max: self.link.call_queue_bytes_max,
+            calls_in_flight_max: count(self.link.calls_in_flight_max),
+            bulk_bytes_per_second: self.link.bulk_bytes_per_second as u64,
+            transfers_max: count(self.link.transfers_max),
+            strangers_max: count(self.link.strangers_max),
+            asks_max: count(self.link.asks_max),
+            ask_timeout_max: self.link.ask_timeout_max,
+            handshake_timeout: self.link.handshake_timeout,
+            clock_skew_max: self.link.clock_skew_max,
+            keep_alive_interval: self.link.keep_alive_interval,
+            keep_alive_timeout: self.link.keep_alive_timeout,
+            reconnect_min: self.link.reconnect_min,
+            reconnect_max: self.link.reconnect_max,
+            shutdown_timeout: self.link.shutdown_timeout,
+            ..TransportLimits::default()
+        }
+    }
+
     /// How the store behaves.
     pub fn store_options(&self) -> heronry_storage::Options {
         heronry_storage::Options {
@@ -522,6 +612,7 @@ impl Default for Limits {
             edge: Edge::default(),
             shard: Shard::default(),
             group: Group::default(),
+            link: Link::default(),
             storage: Store::default(),
             rate: Rate::default(),
         }
@@ -622,6 +713,30 @@ impl Default for Group {
     }
 }
 
+impl Default for Link {
+    fn default() -> Self {
+        let limits = TransportLimits::default();
+        Self {
+            call_bytes_max: limits.call_bytes_max,
+            queue_bytes_max: limits.queue_bytes_max,
+            call_queue_bytes_max: limits.call_queue_bytes_max,
+            calls_in_flight_max: number(limits.calls_in_flight_max),
+            bulk_bytes_per_second: usize::try_from(limits.bulk_bytes_per_second).unwrap_or(usize::MAX),
+            transfers_max: number(limits.transfers_max),
+            strangers_max: number(limits.strangers_max),
+            asks_max: number(limits.asks_max),
+            ask_timeout_max: limits.ask_timeout_max,
+            handshake_timeout: limits.handshake_timeout,
+            clock_skew_max: limits.clock_skew_max,
+            keep_alive_interval: limits.keep_alive_interval,
+            keep_alive_timeout: limits.keep_alive_timeout,
+            reconnect_min: limits.reconnect_min,
+            reconnect_max: limits.reconnect_max,
+            shutdown_timeout: limits.shutdown_timeout,
+        }
+    }
+}
+
 impl Default for Store {
     fn default() -> Self {
         let options = heronry_storage::Options::default();
@@ -668,6 +783,7 @@ mod tests {
             format!("{:?}", shard::Limits::default())
         );
         assert_eq!(limits.group_options(), heronry_cluster::Options::default());
+        assert_eq!(limits.transport_limits(), TransportLimits::default());
         assert_eq!(limits.store_options(), heronry_storage::Options::default());
     }
 }

@@ -492,6 +492,14 @@ mod tests {
             sentence(&set(&["limits.entry_bytes_max=1"])),
             "`limits.frame_bytes_max` in the default must be smaller than `limits.entry_bytes_max` (524288 bytes against 1)"
         );
+        assert_eq!(
+            sentence(&set(&["limits.link.call_bytes_max=1 MiB"])),
+            "`limits.entry_bytes_max` in the default must be smaller than `limits.link.call_bytes_max` (1048576 bytes against 1048576)"
+        );
+        assert_eq!(
+            sentence(&set(&["limits.link.queue_bytes_max=1"])),
+            "`limits.frame_bytes_max` in the default must be smaller than `limits.link.queue_bytes_max` (524288 bytes against 1)"
+        );
     }
 
     #[test]
