@@ -12,11 +12,14 @@ use super::hub::Hub;
 /// Sessions in one part.
 const PART_SESSIONS: usize = 256;
 
-/// Bytes of one part, roughly: with one more session it is still one frame.
+/// Bytes of one part, roughly; a session that is larger is a part of its own, and with its credit and one stanza more still a frame.
 const PART_BYTES: usize = 128 << 10;
 
-/// Bytes of an origin that has been seen, at most.
+/// Bytes of an origin that has been seen, about.
 const SEEN_BYTES: usize = 32;
+
+/// Origins that are told of one session. Of more than that its device may see a repeat.
+const SEEN_MAX: usize = 4096;
 
 /// The answer to one `Lead`. Each connection concerned holds a reference until it has said what it has; when all have, the last
 /// part leaves.
@@ -36,7 +39,7 @@ struct Part {
 }
 
 impl Attaching {
-    pub(super) fn new(shard: ShardId, term: Term, hub: Arc<Hub>) -> Self {
+    pub(crate) fn new(shard: ShardId, term: Term, hub: Arc<Hub>) -> Self {
         Self {
             shard,
             term,
@@ -54,16 +57,17 @@ impl Attaching {
     }
 
     /// What one connection has to say.
-    pub(super) fn add(&self, attach: Attach) {
+    pub(crate) fn add(&self, attach: Attach) {
         let mut part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
         match attach {
-            Attach::Session(attachment) => {
-                part.bytes += attachment.seen.len() * SEEN_BYTES;
-                part.bytes += attachment
-                    .unreleased
-                    .iter()
-                    .map(|delivery| delivery.stanza.size())
-                    .sum::<usize>();
+            Attach::Session(mut attachment) => {
+                let seen = attachment.seen.len();
+                attachment.seen.drain(..seen.saturating_sub(SEEN_MAX));
+                let bytes = bytes_of(&attachment);
+                if part.bytes > 0 && part.bytes + bytes > PART_BYTES {
+                    self.send(std::mem::take(&mut part), false);
+                }
+                part.bytes += bytes;
                 part.sessions.push(*attachment);
             }
             Attach::Asking(conn) => part.asking.push(conn),
@@ -80,6 +84,13 @@ impl Attaching {
         self.hub
             .attach(self.shard, self.term, ToShard::Attach { sessions, asking, last });
     }
+}
+
+/// About how many bytes a session is on the wire.
+fn bytes_of(attachment: &Attachment) -> usize {
+    let unreleased = attachment.unreleased.iter().map(|delivery| delivery.stanza.size());
+    let presence = attachment.presence.as_ref().map_or(0, |presence| presence.size());
+    attachment.seen.len() * SEEN_BYTES + unreleased.sum::<usize>() + presence
 }
 
 impl Drop for Attaching {

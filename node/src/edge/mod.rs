@@ -20,6 +20,8 @@ use std::time::Duration;
 use heronry_xmpp::stream::StreamError;
 use tokio::task::JoinSet;
 
+#[cfg(test)]
+pub(crate) use attaching::Attaching;
 pub(crate) use hub::Hub;
 pub(crate) use listener::Begins;
 pub(crate) use port::Port;

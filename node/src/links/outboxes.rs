@@ -10,12 +10,13 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use bytes::Bytes;
 use heronry_xmpp::link::{EdgeId, NodeId, ShardId, Term};
 
 use super::{Links, metrics};
 use crate::wire::{Item, Writer};
 
-/// A frame this long is sent at once, bytes.
+/// A frame of several items is at most this long, bytes.
 const FRAME_BYTES: usize = 64 << 10;
 
 thread_local! {
@@ -158,9 +159,11 @@ impl Outbox {
             }
             pending.muted.remove(&shard);
         }
-        pending.frame.add(self.peer.start, item);
+        if let Some(frame) = pending.frame.add(self.peer.start, item, FRAME_BYTES) {
+            self.send(frame);
+        }
         if pending.frame.len() >= FRAME_BYTES {
-            return self.send(&mut pending);
+            return self.send_pending(&mut pending);
         }
         if !std::mem::replace(&mut pending.told, true) {
             TO_SEND.with_borrow_mut(|outboxes| outboxes.push(Arc::clone(self)));
@@ -170,12 +173,17 @@ impl Outbox {
     fn flush(&self) {
         let mut pending = self.pending();
         pending.told = false;
-        self.send(&mut pending);
+        self.send_pending(&mut pending);
     }
 
     /// Frames leave in order: the lock is held.
-    fn send(&self, pending: &mut Pending) {
-        let Some(frame) = pending.frame.take() else { return };
+    fn send_pending(&self, pending: &mut Pending) {
+        if let Some(frame) = pending.frame.take() {
+            self.send(frame);
+        }
+    }
+
+    fn send(&self, frame: Bytes) {
         if self.closed.load(Ordering::Acquire) {
             return;
         }

@@ -2,8 +2,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use heronry_xmpp::{
-    link::{Conn, EdgeId, NodeId, ShardId, Term, ToEdge, ToPeer, ToShard},
+    edge::Attach,
+    link::{Attachment, Conn, Delivery, EdgeId, NodeId, Origin, SessionId, ShardId, Term, ToEdge, ToPeer, ToShard},
+    rows::Timestamp,
     shard::ShardMap,
+    stanza::{Kind, MessageType, Stanza},
+    xml::Element,
 };
 
 use super::*;
@@ -124,7 +128,9 @@ fn stand() -> Stand {
 
 fn frame(to: EdgeId, items: &[Item]) -> Bytes {
     let mut writer = wire::Writer::default();
-    items.iter().for_each(|item| writer.add(to.start, item));
+    for item in items {
+        assert_eq!(writer.add(to.start, item, usize::MAX), None);
+    }
     writer.take().unwrap()
 }
 
@@ -139,7 +145,7 @@ fn from_there(term: Term, message: ToEdge) -> Item {
 fn progress(of: Term) -> (Term, ToShard) {
     let message = ToShard::Progress {
         conn: Conn(1),
-        session: heronry_xmpp::link::SessionId::default(),
+        session: SessionId::default(),
         received: 1,
         released: 1,
         voided: Vec::new(),
@@ -285,4 +291,74 @@ fn a_frame_that_is_long_leaves_at_once() {
     let accepted = ToEdge::Accepted((0..40_000).map(|conn| (Conn(conn), conn)).collect());
     router.to_edge(THERE, SHARD, term(1, 0), accepted, &mut Vec::new());
     assert_eq!(links.sent.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn what_an_edge_holds_leaves_in_parts_that_are_frames() {
+    let Stand { links, hub, router } = stand();
+    router.up(THERE, false);
+    let lead = from_there(term(2, 0), ToEdge::Lead);
+    router.message(THERE, frame(HERE, std::slice::from_ref(&lead)));
+    links.items();
+    let attaching = crate::edge::Attaching::new(SHARD, term(2, 0), hub);
+    for conn in 0..8 {
+        attaching.add(Attach::Session(Box::new(large(conn))));
+    }
+    attaching.add(Attach::Asking(Conn(99)));
+    drop(attaching);
+    flush_now();
+    let frames = links.sent.lock().unwrap().clone();
+    assert!(
+        frames.iter().all(|frame| frame.len() < 512 << 10),
+        "a frame is too long"
+    );
+    let (mut sessions, mut askings, mut lasts) = (0, 0, Vec::new());
+    for item in links.items() {
+        let Item::ToShard {
+            message:
+                ToShard::Attach {
+                    sessions: some,
+                    asking,
+                    last,
+                },
+            ..
+        } = item
+        else {
+            panic!("{item:?}");
+        };
+        assert!(
+            some.iter()
+                .all(|session| session.seen.last() == Some(&Origin::Answer { frame: 19_999 }))
+        );
+        sessions += some.len();
+        askings += asking.len();
+        lasts.push(last);
+    }
+    assert_eq!((sessions, askings), (8, 1));
+    assert!(lasts.len() > 2 && lasts.iter().position(|last| *last) == Some(lasts.len() - 1));
+}
+
+/// A session that holds as much as one can.
+fn large(conn: u64) -> Attachment {
+    let body = Element::new("body", "jabber:client").with_text("x".repeat(300 << 10));
+    let stanza = Arc::new(Stanza::new(Kind::Message(MessageType::Chat), [&body]));
+    let delivery = Delivery {
+        seq: 1,
+        origin: Origin::None,
+        at: Timestamp(1),
+        stanza,
+    };
+    Attachment {
+        session: SessionId::default(),
+        conn: Conn(conn),
+        full: "juliet@example.org/balcony".parse().unwrap(),
+        accepted: 0,
+        received: 1,
+        released: 0,
+        acknowledged: 0,
+        seen: (0..20_000).map(|frame| Origin::Answer { frame }).collect(),
+        unreleased: vec![delivery],
+        presence: None,
+        memory: None,
+    }
 }

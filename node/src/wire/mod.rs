@@ -84,13 +84,18 @@ pub(crate) struct Writer(BytesMut);
 const ITEMS: u32 = 2;
 
 impl Writer {
-    /// Adds an item; the first begins a frame for the process of that start.
-    pub(crate) fn add(&mut self, to: u64, item: &Item) {
+    /// Adds an item; the first begins a frame for the process of that start. When there is something and it would be longer than `max`
+    /// with the item, it is returned and the item begins another: so only an item that is longer by itself makes a longer frame.
+    pub(crate) fn add(&mut self, to: u64, item: &Item, max: usize) -> Option<Bytes> {
+        let item = encode::item(item);
+        let full = self.0.len() + item.encoded_len() > max;
+        let before = if full { self.take() } else { None };
         if self.0.is_empty() {
             let header = proto::Frame { to, items: Vec::new() };
             self.0.put_slice(&header.encode_to_vec());
         }
-        prost::encoding::message::encode(ITEMS, &encode::item(item), &mut self.0);
+        prost::encoding::message::encode(ITEMS, &item, &mut self.0);
+        before
     }
 
     /// Bytes there are.

@@ -398,7 +398,9 @@ fn item() -> impl Strategy<Value = Item> {
 
 fn written(to: u64, items: &[Item]) -> Bytes {
     let mut writer = Writer::default();
-    items.iter().for_each(|item| writer.add(to, item));
+    for item in items {
+        assert_eq!(writer.add(to, item, usize::MAX), None);
+    }
     writer.take().unwrap_or_default()
 }
 
