@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use heronry_cluster::{NodeId, transport::SendError};
 
-use super::{Heard, Start, pair, peer, until};
+use super::{Heard, Start, counts::Counts, pair, peer, until};
 
 #[tokio::test]
-async fn messages_arrive_in_order_both_ways() {
+async fn messages_arrive_in_order_both_ways_and_share_frames() {
+    let counts = Counts::default();
+    let _counting = metrics::set_default_local_recorder(&counts);
     let (one, two) = pair(Start::of(1), Start::of(2)).await;
     for number in 0..1000 {
         one.send(&two, &format!("{number}"));
@@ -17,6 +19,13 @@ async fn messages_arrive_in_order_both_ways() {
         assert_eq!(two.hears().await, Heard::Message(one.id, message.clone()));
         assert_eq!(one.hears().await, Heard::Message(two.id, message));
     }
+    // All were pending when the connections could take the first of them.
+    assert_eq!(counts.of("link_messages_sent_total"), 2000);
+    assert!(
+        counts.of("link_frames_sent_total") < 100,
+        "{}",
+        counts.of("link_frames_sent_total")
+    );
     assert_eq!(one.transport.connected(two.id.node), Some(two.id));
     assert_eq!(two.transport.connected(one.id.node), Some(one.id));
 }
