@@ -35,7 +35,8 @@ impl Peering {
         self.router.own()
     }
 
-    /// From now on there may be links to other nodes. The first call counts.
+    /// From now on there may be links to other nodes. The first call counts, and has to come before the first shard: one that begins a term on a
+    /// node without links takes every other node's edge for dead.
     pub fn go_over(&self, links: Arc<dyn Links>) {
         self.router.go_over(links);
     }

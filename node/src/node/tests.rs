@@ -174,12 +174,13 @@ struct Half {
 }
 
 impl Half {
-    async fn start(node: u64, start: u64, shards: &[u16], has_edge: bool) -> Self {
+    async fn start(network: &Arc<Network>, node: u64, start: u64, shards: &[u16], has_edge: bool) -> Self {
         let store = Arc::new(MemoryStore::new(heronry_cluster::NodeId(node)));
-        Self::start_upon(store, start, shards, has_edge, |_| ()).await
+        Self::start_upon(network, store, start, shards, has_edge, |_| ()).await
     }
 
     async fn start_upon(
+        network: &Arc<Network>,
         store: Arc<MemoryStore>,
         start: u64,
         shards: &[u16],
@@ -207,8 +208,12 @@ impl Half {
         let groups = start_groups(&config, Arc::clone(&store) as _).await.unwrap();
         let mut led = groups.list();
         led.retain(|group| shards.contains(&group.shard().0));
-        let core = CorePart::start(&config, &middle, led).await.unwrap();
+        let core = CorePart::start(&config, &middle, Vec::new()).await.unwrap();
         let peering = Peering::new(&middle, Arc::clone(&core.shards));
+        network.join(&peering, has_edge);
+        for group in led {
+            peering.add_shard(group).await.unwrap();
+        }
         let edge = match edge {
             Some(part) => {
                 let listeners = part.listen(&config).await.unwrap();
@@ -384,10 +389,8 @@ impl Pair {
         let (near_shards, far_shards): (Vec<u16>, Vec<u16>) = (0..shards).partition(|shard| shard % SHARDS < 2);
         let network = Arc::new(Network::default());
         let store = Arc::new(MemoryStore::new(heronry_cluster::NodeId(1)));
-        let near = Half::start_upon(store, 11, &near_shards, true, change).await;
-        let far = Half::start(2, 21, &far_shards, false).await;
-        network.join(&near.peering, true);
-        network.join(&far.peering, false);
+        let near = Half::start_upon(&network, store, 11, &near_shards, true, change).await;
+        let far = Half::start(&network, 2, 21, &far_shards, false).await;
         network.connect(1, 2, false);
         near.leads().await;
         far.leads().await;
@@ -482,8 +485,7 @@ async fn a_core_that_dies_is_replaced_and_no_device_notices() {
     for text in 30..40 {
         juliet.says(&romeo, &format!("there {text}")).await;
     }
-    let far = Half::start_upon(store, 22, &far_shards, false, |_| ()).await;
-    network.join(&far.peering, false);
+    let far = Half::start_upon(&network, store, 22, &far_shards, false, |_| ()).await;
     network.connect(1, 2, false);
     for text in 0..40 {
         assert_eq!(romeo.text().await, format!("there {text}"));
@@ -499,11 +501,11 @@ async fn a_core_that_dies_is_replaced_and_no_device_notices() {
 async fn the_sessions_of_an_edge_that_died_are_over_where_its_shards_are() {
     let shards: Vec<u16> = (0..Config::default().limits.group_options().shards).collect();
     let network = Arc::new(Network::default());
-    let core = Half::start(1, 11, &shards, false).await;
-    let (first, second) = (Half::start(2, 21, &[], true).await, Half::start(3, 31, &[], true).await);
-    for (half, has_edge) in [(&core, false), (&first, true), (&second, true)] {
-        network.join(&half.peering, has_edge);
-    }
+    let core = Half::start(&network, 1, 11, &shards, false).await;
+    let (first, second) = (
+        Half::start(&network, 2, 21, &[], true).await,
+        Half::start(&network, 3, 31, &[], true).await,
+    );
     for (one, other) in [(1, 2), (1, 3), (2, 3)] {
         network.connect(one, other, false);
     }
@@ -635,8 +637,7 @@ async fn an_edge_that_comes_too_late_closes_the_sockets_of_sessions_that_were_gi
     network.cut(1, 2);
     let store = far.die().await;
     let impatient = |config: &mut Config| config.limits.shard.attach_timeout = Duration::from_millis(100);
-    let far = Half::start_upon(store, 22, &far_shards, false, impatient).await;
-    network.join(&far.peering, false);
+    let far = Half::start_upon(&network, store, 22, &far_shards, false, impatient).await;
     // It waits for the edge, which does not come.
     far.leads().await;
     network.connect(1, 2, false);
