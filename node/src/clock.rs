@@ -38,11 +38,3 @@ impl Random for SystemRandom {
     }
 }
 
-impl SystemRandom {
-    /// A random number.
-    pub(crate) fn number() -> u64 {
-        let mut bytes = [0; 8];
-        Self.fill(&mut bytes);
-        u64::from_ne_bytes(bytes)
-    }
-}

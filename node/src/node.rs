@@ -3,6 +3,7 @@
 mod broker;
 mod core_part;
 mod edge_part;
+mod membership;
 mod metrics;
 mod middle;
 mod peering;
@@ -13,20 +14,20 @@ mod threads;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
-use heronry_cluster::{Group, Groups, Leadership, RocksStore, Store};
+use heronry_cluster::{GroupsHandle, Leadership, RocksStore, Store, map::METADATA, member::Member};
 
 pub use self::broker::LocalBroker;
 pub(crate) use self::metrics::METRICS;
 pub use self::peering::Peering;
-use self::threads::Threads;
+use self::{edge_part::EdgePart, threads::Threads};
 use crate::{
     StartError,
     config::Config,
-    edge::{Edge, Listeners},
+    edge::{Begins, Hub, Listeners},
     shard::Shards,
     telemetry::Export,
     tls::Tls,
@@ -35,28 +36,47 @@ use crate::{
 /// How long a shutdown waits for devices and for their sessions to be committed.
 const DEVICES_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// How often it is looked whether the store still works.
+const FAILURE_EVERY: Duration = Duration::from_millis(200);
+
 /// A running cluster node.
 pub struct Node {
     broker: Arc<LocalBroker>,
+    hub: Arc<Hub>,
     peering: Peering,
     store: Arc<RocksStore>,
-    groups: Vec<Group>,
-    c2s: Vec<SocketAddr>,
-    c2s_tls: Vec<SocketAddr>,
-    data: std::path::PathBuf,
+    groups: GroupsHandle,
+    /// Where devices connect, once they can.
+    listening: OnceLock<Listening>,
     tls: Arc<Tls>,
+    config: Config,
     /// `None` once it has been shut down.
     running: Mutex<Option<Running>>,
+}
+
+/// Where devices connect.
+#[derive(Debug)]
+struct Listening {
+    c2s: Vec<SocketAddr>,
+    c2s_tls: Vec<SocketAddr>,
+}
+
+impl Listening {
+    fn of(listeners: &Listeners) -> Self {
+        Self {
+            c2s: listeners.addresses(Begins::Clear),
+            c2s_tls: listeners.addresses(Begins::Tls),
+        }
+    }
 }
 
 /// What ends with the node. Fields are dropped in this order.
 struct Running {
     listeners: Listeners,
-    edge: Arc<Edge>,
+    edge_part: EdgePart,
     shards: Arc<Shards>,
-    groups: Groups,
+    member: Member,
     export: Export,
-    _edge_threads: Threads,
     _shard_threads: Threads,
 }
 
@@ -67,17 +87,32 @@ impl Node {
     /// # Errors
     /// When something that is needed cannot be had; everything that was started has been stopped.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let node = Self::begin(config).await?;
+        match node.open().await {
+            Ok(()) => Ok(node),
+            Err(error) => {
+                node.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts a node, but for the listeners of devices: it may have to wait for others, see [`open`](Self::open).
+    ///
+    /// # Errors
+    /// When something that is needed cannot be had; everything that was started has been stopped.
+    pub async fn begin(config: Config) -> Result<Self, StartError> {
         start::start(config).await
     }
 
-    /// Where connections that begin in the clear are accepted.
+    /// Where connections that begin in the clear are accepted; none before the node is [open](Self::open).
     pub fn c2s(&self) -> &[SocketAddr] {
-        &self.c2s
+        self.listening.get().map_or(&[], |listening| &listening.c2s)
     }
 
-    /// Where connections that begin with TLS are accepted.
+    /// Where connections that begin with TLS are accepted; none before the node is [open](Self::open).
     pub fn c2s_tls(&self) -> &[SocketAddr] {
-        &self.c2s_tls
+        self.listening.get().map_or(&[], |listening| &listening.c2s_tls)
     }
 
     /// Has the files of the certificate looked at now, as is done at every `tls.check_interval`.
@@ -95,41 +130,52 @@ impl Node {
         &self.peering
     }
 
+    /// The node as a member of its cluster; `None` once it has been shut down.
+    pub fn member(&self) -> Option<Member> {
+        self.running().as_ref().map(|running| running.member.clone())
+    }
+
     /// Waits until the node can do nothing more, and says why: its store has failed.
     pub async fn failed(&self) -> StartError {
-        let closed = self.groups.iter().map(|group| {
-            let mut leadership = group.leadership();
-            Box::pin(async move {
-                // It fails when the group is gone, which is the same.
-                let _ = leadership.wait_for(|now| *now == Leadership::Closed).await;
-            })
-        });
-        let (_, group, _) = futures::future::select_all(closed).await;
-        match self.groups.get(group).map(|group| self.store.log_state(group.shard())) {
-            Some(Err(error)) => StartError::store(&self.data, error),
-            _ => StartError::Failed(format!("shard {group} has stopped")),
+        loop {
+            tokio::time::sleep(FAILURE_EVERY).await;
+            if let Err(error) = self.store.log_state(METADATA) {
+                return StartError::store(self.config.data(), error);
+            }
+            for group in self.groups.list() {
+                if *group.leadership().borrow() == Leadership::Closed && self.groups.group(group.shard()).is_some() {
+                    return StartError::Failed(format!("shard {} has stopped", group.shard()));
+                }
+            }
         }
     }
 
     /// Ends the node: no more connections, every stream ends with `system-shutdown`, sessions are committed, groups stop, the
     /// store is closed. A second call does nothing.
     pub async fn shutdown(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let running = self.running().take();
         if let Some(running) = running {
             self.broker.stops();
             running.stop().await;
         }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Running {
     async fn stop(self) {
         drop(self.listeners);
-        if tokio::time::timeout(DEVICES_TIMEOUT, self.edge.stop()).await.is_err() {
+        if tokio::time::timeout(DEVICES_TIMEOUT, self.edge_part.edge.stop())
+            .await
+            .is_err()
+        {
             tracing::warn!("not every connection could be ended in time");
         }
         self.shards.stop().await;
-        if let Err(error) = self.groups.shutdown().await {
+        if let Err(error) = self.member.shutdown().await {
             tracing::error!(%error, "the store did not take what it was given last");
         }
         self.export.stop().await;

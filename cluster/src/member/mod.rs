@@ -121,6 +121,17 @@ pub enum CommandError {
 #[derive(Clone)]
 pub struct Member(Arc<Inner>);
 
+/// A handle of a [`Member`] that does not keep it running.
+#[derive(Clone)]
+pub struct WeakMember(Weak<Inner>);
+
+impl WeakMember {
+    /// The member, if it still runs.
+    pub fn upgrade(&self) -> Option<Member> {
+        self.0.upgrade().map(Member)
+    }
+}
+
 struct Inner {
     id: PeerId,
     options: MemberOptions,
@@ -243,12 +254,31 @@ impl Member {
         self.0.groups.changes()
     }
 
-    /// Sends a message to the shards and edges of a node. Never waits; lost when the node is not connected.
-    pub fn send(&self, to: NodeId, message: Bytes) {
+    /// Sends a message to the shards and edges of a node. Never waits. `false`: it is lost, since the node is not connected or too much waits
+    /// for it.
+    pub fn send(&self, to: NodeId, message: Bytes) -> bool {
+        let transport = self.0.transport.get();
+        transport.is_some_and(|transport| transport.send(to, message).is_ok())
+    }
+
+    /// Breaks the link of messages with a node: what came over it makes no sense. It is tried again.
+    pub fn break_link(&self, to: NodeId) {
         if let Some(transport) = self.0.transport.get() {
-            // Counted there. Whoever sends learns of a broken link by `Neighbours::down`.
-            let _ = transport.send(to, message);
+            transport.break_link(to);
         }
+    }
+
+    /// Whether a process has ended, as far as can be told: it is neither connected nor does it answer, or another process of its node does.
+    pub fn is_gone(&self, peer: PeerId) -> bool {
+        match self.connected(peer.node) {
+            Some(connected) => connected != peer,
+            None => !self.0.groups.is_alive(peer.node),
+        }
+    }
+
+    /// A handle that does not keep it running.
+    pub fn downgrade(&self) -> WeakMember {
+        WeakMember(Arc::downgrade(&self.0))
     }
 
     /// The process that messages to that node go to, while the link works.

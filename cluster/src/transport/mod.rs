@@ -249,6 +249,13 @@ impl Transport {
         sent
     }
 
+    /// Breaks the connection for messages with that node, since what came over it makes no sense. It is tried again.
+    pub fn break_link(&self, to: NodeId) {
+        if let Some(peer) = self.inner.peer(to) {
+            let _ = peer.with_messages(|_| ((), Some(connection::Broken::Garbled)));
+        }
+    }
+
     /// Sends chunks over a connection of their own, no faster than `bulk_bytes_per_second` together with all others of this node; the
     /// peer's answer. Dropped, the transfer breaks off, and the peer's chunks end with an error. It has no deadline: a peer that
     /// lives may take as long as it likes.

@@ -57,6 +57,18 @@ async fn serve(config: &Config, metrics: Recorded, flags: &str) -> Result<(), St
             return Ok(());
         }
     };
+    let opened = tokio::select! {
+        opened = node.open() => opened.map(|()| true),
+        failure = node.failed() => Err(failure),
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped while starting");
+            Ok(false)
+        }
+    };
+    if !matches!(opened, Ok(true)) {
+        tokio::join!(node.shutdown(), admin.stop());
+        return opened.map(drop);
+    }
     let upkeep = tokio::spawn(async move {
         loop {
             tokio::time::sleep(METRICS_UPKEEP).await;
@@ -89,7 +101,7 @@ async fn serve(config: &Config, metrics: Recorded, flags: &str) -> Result<(), St
 }
 
 async fn start(config: &Config, metrics: Recorded) -> Result<(Node, Admin), StartError> {
-    let node = Node::start(config.clone()).await?;
+    let node = Node::begin(config.clone()).await?;
     match start_admin(config, &node, metrics).await {
         Ok(admin) => Ok((node, admin)),
         Err(error) => {

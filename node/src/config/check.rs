@@ -194,17 +194,41 @@ pub(super) fn values(loaded: &Loaded) -> Result<(), ConfigError> {
 pub(super) fn runnable(loaded: &Loaded) -> Result<(), ConfigError> {
     let config = &loaded.config;
     let peer = &config.peer;
-    let cluster = "needs a cluster of several nodes, which this version does not have: remove it";
+    let files = [&peer.certificate, &peer.key, &peer.ca];
+    let has_tls = files.iter().all(|file| file.is_some());
+    let reachable = peer
+        .listen
+        .is_some_and(|listen| !listen.ip().to_canonical().is_loopback());
     let asked = [
         (
-            !config.roles.contains(&Role::Core),
+            !config.roles.contains(&Role::Core) && peer.seeds.is_empty(),
             "roles",
-            "has no `core`: this version runs both roles in one process",
+            "has no `core`, and there is no other node to hold shards: name one in `peer.seeds`",
         ),
         (
-            !config.roles.contains(&Role::Edge),
-            "roles",
-            "has no `edge`: this version runs both roles in one process",
+            !peer.seeds.is_empty() && peer.listen.is_none(),
+            "peer.seeds",
+            "needs an address where the others reach this node: set `peer.listen`",
+        ),
+        (
+            peer.bootstrap.is_some() && peer.seeds.is_empty(),
+            "peer.bootstrap",
+            "needs the nodes that found the cluster together: name them in `peer.seeds`",
+        ),
+        (
+            peer.listen.is_some_and(|listen| listen.ip().is_unspecified()) && peer.advertise.is_none(),
+            "peer.listen",
+            "is not an address that others can connect to: set `peer.advertise` to one",
+        ),
+        (
+            files.iter().any(|file| file.is_some()) && !has_tls,
+            "peer.certificate",
+            "needs all three: `peer.certificate`, `peer.key` and `peer.ca`",
+        ),
+        (
+            reachable && !has_tls && !peer.insecure,
+            "peer.listen",
+            "can be reached by other machines, and anybody could be a node: set `peer.certificate`, `peer.key` and `peer.ca`, or `peer.insecure = true`",
         ),
         (
             !config.auth.admins.is_empty(),
@@ -216,12 +240,6 @@ pub(super) fn runnable(loaded: &Loaded) -> Result<(), ConfigError> {
             "auth.mechanisms",
             "offers PLAIN alone, which is never offered without TLS: set `tls.required = true` or add a SCRAM mechanism",
         ),
-        (!peer.seeds.is_empty(), "peer.seeds", cluster),
-        (peer.bootstrap.is_some(), "peer.bootstrap", cluster),
-        (peer.listen.is_some(), "peer.listen", cluster),
-        (peer.advertise.is_some(), "peer.advertise", cluster),
-        (peer.certificate.is_some(), "peer.certificate", cluster),
-        (peer.key.is_some(), "peer.key", cluster),
     ];
     match asked.into_iter().find(|(asked, ..)| *asked) {
         None => Ok(()),

@@ -191,9 +191,13 @@ pub struct Admin {
 }
 
 /// `[peer]`: the connections between cluster nodes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Peer {
+    /// What the cluster is called. Nodes of a cluster with another name are refused, and certificates must be for this name.
+    pub cluster: String,
+    /// Where this node stands, for example a rack or an availability zone: replicas of a shard are put into different zones, when there are enough.
+    pub zone: String,
     /// Where other cluster nodes connect.
     #[schemars(with = "Option<units::Address>")]
     pub listen: Option<SocketAddr>,
@@ -209,6 +213,28 @@ pub struct Peer {
     /// File with the private key (PEM) of `certificate`.
     #[schemars(with = "Option<units::Path>")]
     pub key: Option<PathBuf>,
+    /// File with the authorities (PEM) that sign certificates of cluster nodes.
+    #[schemars(with = "Option<units::Path>")]
+    pub ca: Option<PathBuf>,
+    /// Allows links between nodes without certificates also where other machines can reach `listen`.
+    pub insecure: bool,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            cluster: "heronry".to_owned(),
+            zone: String::new(),
+            listen: None,
+            advertise: None,
+            seeds: Vec::new(),
+            bootstrap: None,
+            certificate: None,
+            key: None,
+            ca: None,
+            insecure: false,
+        }
+    }
 }
 
 /// `[storage]`: what survives a crash.

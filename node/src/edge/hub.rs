@@ -140,6 +140,11 @@ impl Hub {
             .map_or_else(Standing::default, |known| lock(&known.state).standing)
     }
 
+    /// Whether every shard is led by somebody, as far as is known here: then devices can log in.
+    pub(crate) fn all_led(&self) -> bool {
+        self.shards.iter().all(|known| lock(&known.state).standing.leads)
+    }
+
     /// The term in which somebody leads a shard.
     #[cfg(test)]
     pub(crate) fn term_led(&self, shard: ShardId) -> Option<Term> {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use heronry_cluster::{Group, Leadership, RocksStore, Store as _};
+use heronry_cluster::{Group, GroupsHandle, Leadership, RocksStore, Store as _, map::METADATA, member::WeakMember};
 use heronry_proto::admin::{Resources, ShardRole, ShardStatus, Totals};
 use heronry_xmpp::{
     jid::{self, BareJid},
@@ -44,7 +44,7 @@ pub struct LocalBroker {
     hub: Arc<Hub>,
     inboxes: Arc<Inboxes>,
     statuses: Arc<Statuses>,
-    groups: Vec<Group>,
+    groups: GroupsHandle,
     map: ShardMap,
     store: Arc<RocksStore>,
     edge: Arc<Edge>,
@@ -52,6 +52,7 @@ pub struct LocalBroker {
     stall_after: Duration,
     stopping: AtomicBool,
     has_listeners: bool,
+    member: WeakMember,
 }
 
 /// What a broker is made of.
@@ -60,9 +61,11 @@ pub(super) struct Parts {
     pub(super) hub: Arc<Hub>,
     pub(super) inboxes: Arc<Inboxes>,
     pub(super) statuses: Arc<Statuses>,
-    pub(super) groups: Vec<Group>,
+    pub(super) groups: GroupsHandle,
+    pub(super) map: ShardMap,
     pub(super) store: Arc<RocksStore>,
     pub(super) edge: Arc<Edge>,
+    pub(super) member: WeakMember,
 }
 
 impl LocalBroker {
@@ -73,11 +76,11 @@ impl LocalBroker {
             inboxes,
             statuses,
             groups,
+            map,
             store,
             edge,
+            member,
         } = parts;
-        // At most the number of shards, which is a u16.
-        let map = ShardMap::even(groups.len() as u16);
         Self {
             node,
             hub,
@@ -90,6 +93,7 @@ impl LocalBroker {
             data: config.data().to_owned(),
             stall_after: config.limits.group.stall_after,
             stopping: AtomicBool::new(false),
+            member,
             has_listeners: !config.edge.c2s.is_empty() || !config.edge.c2s_tls.is_empty(),
         }
     }
@@ -124,6 +128,13 @@ impl LocalBroker {
             Ok(Err(_)) => Err(unavailable(shard, "has got a new leader before it could answer")),
             Err(_) => Err(unavailable(shard, "does not answer")),
         }
+    }
+
+    /// The shards that have a replica here.
+    fn shards(&self) -> Vec<Group> {
+        let mut groups = self.groups.list();
+        groups.retain(|group| group.shard() != METADATA);
+        groups
     }
 
     fn shard_status(&self, group: &Group) -> ShardStatus {
@@ -228,8 +239,18 @@ impl Broker for LocalBroker {
         if self.stopping.load(Ordering::Acquire) {
             reasons.push("the broker is stopping".to_owned());
         }
-        let waiting = self.groups.iter().map(|group| self.shard_status(group));
+        if let Some(member) = self.member.upgrade()
+            && member.map().borrow().is_none()
+        {
+            reasons.push(member.waits_for());
+            return reasons;
+        }
+        let here = self.shards();
+        let waiting = here.iter().map(|group| self.shard_status(group));
         reasons.extend(waiting.filter_map(|shard| problem(&shard)));
+        if reasons.is_empty() && !self.hub.all_led() {
+            reasons.push("a shard on other nodes has no leader".to_owned());
+        }
         reasons
     }
 
@@ -241,7 +262,7 @@ impl Broker for LocalBroker {
             metrics::measured(space);
         }
         let statuses: Vec<_> = self
-            .groups
+            .shards()
             .iter()
             .map(|group| self.shard_status(group).role())
             .collect();
@@ -255,7 +276,7 @@ impl Broker for LocalBroker {
     }
 
     async fn status(&self) -> BrokerStatus {
-        let shards: Vec<_> = self.groups.iter().map(|group| self.shard_status(group)).collect();
+        let shards: Vec<_> = self.shards().iter().map(|group| self.shard_status(group)).collect();
         let sums = self.statuses.sums();
         let committed = self.statuses.committed();
         let resources = self.resources();
@@ -335,6 +356,7 @@ fn problem(shard: &ShardStatus) -> Option<String> {
         ShardRole::Leader => None,
         ShardRole::CatchingUp => Some(format!("shard {number} waits for its edges before it serves")),
         ShardRole::Failed => Some(format!("shard {number} has stopped: its storage has failed")),
+        ShardRole::Follower if shard.leader.is_some() => None,
         ShardRole::Follower | ShardRole::Unspecified => Some(format!("shard {number} has no leader")),
     }
 }
@@ -345,7 +367,7 @@ fn unavailable(shard: ShardId, why: &str) -> BrokerError {
 
 /// One page of accounts, slot by slot.
 fn list(
-    groups: &[Group],
+    groups: &GroupsHandle,
     map: &ShardMap,
     filter: &UserFilter,
     after: Option<Cursor>,
@@ -355,9 +377,10 @@ fn list(
     let first = after.as_ref().map_or(0, |last| jid::slot(last.as_str()));
     let (mut accounts, mut looked_at) = (Vec::new(), 0);
     for slot in first..SHARD_SLOTS {
-        let Some(group) = groups.get(usize::from(map.shard_of(slot).0)) else {
-            continue;
-        };
+        let shard = map.shard_of(slot);
+        let group = groups.group(heronry_cluster::ShardId(shard.0));
+        let group =
+            group.ok_or_else(|| unavailable(shard, "is on other nodes: list accounts at one that has all shards"))?;
         let rows = group.rows();
         loop {
             let wanted = count - accounts.len();

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, thread::available_parallelism};
 
-use heronry_cluster::{Group, Groups, Store};
+use heronry_cluster::Group;
+#[cfg(test)]
+use heronry_cluster::{Groups, Store};
 use heronry_xmpp::{shard, xep};
 
 use super::{Threads, middle::Middle};
@@ -14,7 +16,8 @@ pub(super) struct CorePart {
     pub(super) threads: Threads,
 }
 
-/// Starts the groups that the store has, or founds them.
+/// Starts the groups that the store has, or founds them, for a node that knows no other.
+#[cfg(test)]
 pub(super) async fn start_groups(config: &Config, store: Arc<dyn Store>) -> Result<Groups, StartError> {
     match Groups::start(store, config.limits.group_options()).await {
         Ok(groups) => Ok(groups),

@@ -62,13 +62,22 @@ impl EdgePart {
     }
 
     /// Opens the configured listeners: to be called when devices can log in.
-    pub(super) async fn listen(&self, config: &Config) -> Result<Listeners, StartError> {
-        let opening = listen(
+    ///
+    /// # Errors
+    /// When the threads have ended.
+    pub(super) fn opening(
+        &self,
+        config: &Config,
+    ) -> Result<impl Future<Output = Result<Listeners, StartError>> + use<>, StartError> {
+        let opening = self.threads.handle()?.spawn(listen(
             Arc::clone(&self.edge),
             config.edge.c2s.clone(),
             config.edge.c2s_tls.clone(),
-        );
-        self.threads.run(opening).await.and_then(|opened| opened)
+        ));
+        Ok(async move {
+            let opened = opening.await;
+            opened.unwrap_or_else(|error| Err(StartError::Failed(format!("a part of the node did not start: {error}"))))
+        })
     }
 }
 

@@ -1,7 +1,7 @@
-//! How a node comes up that is a whole cluster by itself.
+//! How a node comes up.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -9,77 +9,119 @@ use heronry_cluster::{RocksStore, Store};
 use heronry_xmpp::link::{EdgeId, NodeId};
 
 use super::{
-    LocalBroker, Node, Running,
-    broker::Parts,
-    core_part::{CorePart, start_groups},
-    edge_part::EdgePart,
-    middle::Middle,
+    LocalBroker, Node, Running, broker::Parts, core_part::CorePart, edge_part::EdgePart, membership, middle::Middle,
     peering::Peering,
 };
-use crate::{StartError, clock::SystemRandom, config::Config, edge::Begins, telemetry::Export};
+use crate::{
+    StartError,
+    clock::Clock,
+    config::{Config, Role},
+    edge::Listeners,
+    telemetry::Export,
+};
 
-/// How long shards may take to get a leader.
+/// How long the shards of a node that is a cluster by itself may take to get a leader.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether devices can log in.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Everything but the listeners for devices.
 pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     let store = open_store(&config).await?;
     let node = NodeId(store.node_id().0);
+    // Greater than that of any process before it.
     let own = EdgeId {
         node,
-        start: SystemRandom::number(),
+        start: Clock::start().wall().0,
     };
     let (export, traces) = Export::start(&config.telemetry, node, config.limits.spans_waiting())?;
     let middle = Middle::new(&config, own, traces);
     let edge_part = EdgePart::start(&config, &middle)?;
-    let store_of_groups: Arc<dyn Store> = Arc::clone(&store) as _;
-    let groups = start_groups(&config, store_of_groups).await?;
-    let group_handles = groups.list();
-    let core_part = CorePart::start(&config, &middle, group_handles.clone()).await?;
-    if tokio::time::timeout(LEAD_TIMEOUT, middle.statuses.until_all_lead())
-        .await
-        .is_err()
-    {
-        return Err(StartError::Failed("not every shard has got a leader".to_owned()));
-    }
-    let listeners = match edge_part.listen(&config).await {
-        Ok(listeners) => listeners,
-        Err(error) => {
-            // A process that exits while the store's threads run may be aborted.
-            core_part.shards.stop().await;
-            let _ = groups.shutdown().await;
-            return Err(error);
-        }
-    };
+    let core_part = CorePart::start(&config, &middle, Vec::new()).await?;
     let peering = Peering::new(&middle, Arc::clone(&core_part.shards));
+    let store_of_groups: Arc<dyn Store> = Arc::clone(&store) as _;
+    let member = membership::start(&config, store_of_groups, own, &peering).await?;
     let parts = Parts {
         node,
-        hub: middle.hub,
+        hub: Arc::clone(&middle.hub),
         inboxes: middle.inboxes,
         statuses: middle.statuses,
-        groups: group_handles.clone(),
+        groups: member.groups(),
+        map: middle.map,
         store: Arc::clone(&store),
         edge: Arc::clone(&edge_part.edge),
+        member: member.downgrade(),
     };
     let broker = LocalBroker::new(parts, &config);
     Ok(Node {
         broker: Arc::new(broker),
+        hub: middle.hub,
         peering,
         store,
-        groups: group_handles,
-        c2s: listeners.addresses(Begins::Clear),
-        c2s_tls: listeners.addresses(Begins::Tls),
-        data: config.data().to_owned(),
-        tls: edge_part.tls,
+        groups: member.groups(),
+        listening: OnceLock::new(),
+        tls: Arc::clone(&edge_part.tls),
         running: Mutex::new(Some(Running {
-            listeners,
-            edge: edge_part.edge,
+            listeners: Listeners::default(),
+            edge_part,
             shards: core_part.shards,
-            groups,
+            member,
             export,
-            _edge_threads: edge_part.threads,
             _shard_threads: core_part.threads,
         })),
+        config,
     })
+}
+
+impl Node {
+    /// Waits until devices can log in, then opens the listeners for them.
+    ///
+    /// # Errors
+    /// When an address cannot be listened at; or, of a node that is a cluster by itself, when a shard gets no leader. Nothing has been stopped.
+    pub async fn open(&self) -> Result<(), StartError> {
+        let member = self.member().ok_or_else(stopped)?;
+        let mut map = member.map();
+        // It fails only when the node is stopped.
+        let configured = self.config.limits.group_options().shards;
+        let shards = match map.wait_for(Option::is_some).await {
+            Ok(map) => map.as_ref().map_or(0, |map| map.shards_count()),
+            Err(_) => return Err(stopped()),
+        };
+        if shards != usize::from(configured) {
+            return Err(StartError::Failed(format!(
+                "the cluster has {shards} shards, but {configured} are configured: set limits.group.shards to {shards}"
+            )));
+        }
+        let led = async {
+            while !self.hub.all_led() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        if !self.config.peer.seeds.is_empty() {
+            led.await;
+        } else if tokio::time::timeout(LEAD_TIMEOUT, led).await.is_err() {
+            return Err(StartError::Failed("not every shard has got a leader".to_owned()));
+        }
+        if !self.config.roles.contains(&Role::Edge) {
+            return Ok(());
+        }
+        let opening = {
+            let running = self.running();
+            let running = running.as_ref().ok_or_else(stopped)?;
+            running.edge_part.opening(&self.config)?
+        };
+        let listeners = opening.await?;
+        let _ = self.listening.set(super::Listening::of(&listeners));
+        if let Some(running) = self.running().as_mut() {
+            running.listeners = listeners;
+        }
+        Ok(())
+    }
+}
+
+fn stopped() -> StartError {
+    StartError::Failed("the node has been stopped".to_owned())
 }
 
 async fn open_store(config: &Config) -> Result<Arc<RocksStore>, StartError> {

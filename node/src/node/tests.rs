@@ -216,7 +216,7 @@ impl Half {
         }
         let edge = match edge {
             Some(part) => {
-                let listeners = part.listen(&config).await.unwrap();
+                let listeners = part.opening(&config).unwrap().await.unwrap();
                 Some((part, listeners))
             }
             None => None,

@@ -100,6 +100,7 @@ impl Statuses {
     }
 
     /// Waits until all shards that are on this node evaluate.
+    #[cfg(test)]
     pub(crate) async fn until_all_lead(&self) {
         let mut counts = self.counts.subscribe();
         // It fails only when the sender is gone, and that is ours.

@@ -1,0 +1,222 @@
+//! The node as a member of its cluster: what the cluster says reaches edge and shards, what they say reaches other nodes.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use heronry_cluster::{
+    PeerId, Store,
+    map::{METADATA, Newcomer, Roles},
+    member::{Drawn, Member, MemberError, MemberOptions, Neighbours, WeakMember},
+    transport::{Pem, Security, Tcp, TransportError, TransportLimits},
+};
+use heronry_xmpp::{
+    link::{EdgeId, NodeId, ShardId},
+    random::Random as _,
+};
+
+use super::peering::Peering;
+use crate::{
+    StartError,
+    clock::SystemRandom,
+    config::{Config, Role},
+    links::Links,
+};
+
+/// The highest feature level this program knows.
+const FEATURE_LEVEL: u32 = 1;
+
+/// A process whose link is broken for so long, and which does not answer otherwise, counts as dead: its sockets are gone.
+const LOST_AFTER: Duration = Duration::from_secs(3);
+
+/// Makes the process a member, or one that waits to become one.
+pub(super) async fn start(
+    config: &Config,
+    store: Arc<dyn Store>,
+    own: EdgeId,
+    peering: &Peering,
+) -> Result<Member, StartError> {
+    let options = options(config, &*store)?;
+    let mut cluster = [0; 16];
+    SystemRandom.fill(&mut cluster);
+    let drawn = Drawn {
+        start: own.start,
+        cluster: u128::from_be_bytes(cluster),
+    };
+    let told = Arc::new(Told {
+        peering: peering.clone(),
+        member: OnceLock::new(),
+    });
+    let started = Member::start(Tcp, store, drawn, options, Arc::clone(&told) as _).await;
+    let member = started.map_err(|error| match error {
+        MemberError::Store(error) | MemberError::Groups(heronry_cluster::StartError::Store(error)) => {
+            StartError::store(config.data(), error)
+        }
+        MemberError::Transport(TransportError::Listen { address, error }) => StartError::Listen {
+            key: "peer.listen",
+            address,
+            error,
+        },
+        MemberError::Transport(TransportError::Security(sentence)) => StartError::Tls(sentence),
+        error => StartError::Failed(format!("the node cannot be a member of a cluster: {error}")),
+    })?;
+    // Nothing was told before there was a link, and there is none before this node is a member.
+    let _ = told.member.set(member.downgrade());
+    peering.go_over(Arc::new(MemberLinks(member.clone())));
+    tokio::spawn(follow(member.clone(), peering.clone()));
+    Ok(member)
+}
+
+fn options(config: &Config, store: &dyn Store) -> Result<MemberOptions, StartError> {
+    let groups = config.limits.group_options();
+    let peer = &config.peer;
+    if peer.seeds.is_empty() {
+        let (found, configured) = (
+            store
+                .shards(groups.shards)
+                .map_err(|error| StartError::store(config.data(), error))?,
+            groups.shards,
+        );
+        if found != configured {
+            let error = heronry_cluster::StartError::Shards { found, configured };
+            return Err(StartError::Failed(format!("the groups cannot be started: {error}")));
+        }
+    }
+    let file = |path: &Option<std::path::PathBuf>| path.clone().map(Pem::File);
+    let security = match (file(&peer.certificate), file(&peer.key), file(&peer.ca)) {
+        (Some(certificate), Some(key), Some(ca)) => Security::Mtls { certificate, key, ca },
+        _ => Security::Plain,
+    };
+    let address = peer
+        .advertise
+        .clone()
+        .or_else(|| peer.listen.map(|listen| listen.to_string()));
+    let reachable = peer.listen.is_some_and(|listen| !is_loopback(listen.ip()));
+    if matches!(security, Security::Plain) && reachable {
+        tracing::warn!("links between nodes are neither encrypted nor authenticated, as peer.insecure allows");
+    }
+    Ok(MemberOptions {
+        me: Newcomer {
+            node: store.node_id(),
+            roles: Roles {
+                edge: config.roles.contains(&Role::Edge),
+                core: config.roles.contains(&Role::Core),
+            },
+            // A node without a port for others has no others; an address is needed all the same.
+            address: address.unwrap_or_else(|| "nowhere".to_owned()),
+            zone: peer.zone.clone(),
+            feature_level: FEATURE_LEVEL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        cluster_name: peer.cluster.clone(),
+        seeds: peer.seeds.clone(),
+        bootstrap: peer.bootstrap,
+        listen: peer.listen,
+        security,
+        groups,
+        transport: TransportLimits::default(),
+    })
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+/// A process as edges and shards name it.
+fn edge(peer: PeerId) -> EdgeId {
+    EdgeId {
+        node: NodeId(peer.node.0),
+        start: peer.start,
+    }
+}
+
+/// What other nodes say.
+struct Told {
+    peering: Peering,
+    member: OnceLock<WeakMember>,
+}
+
+impl Neighbours for Told {
+    fn message(&self, from: PeerId, message: Bytes) {
+        self.peering.message(edge(from), message);
+    }
+
+    fn up(&self, peer: PeerId, again: bool) {
+        self.peering.up(edge(peer), again);
+    }
+
+    fn down(&self, peer: PeerId) {
+        self.peering.down(edge(peer));
+        let (peering, member) = (self.peering.clone(), self.member.get().cloned());
+        tokio::spawn(async move {
+            tokio::time::sleep(LOST_AFTER).await;
+            if member
+                .and_then(|member| member.upgrade())
+                .is_some_and(|member| member.is_gone(peer))
+            {
+                peering.lost(edge(peer));
+            }
+        });
+    }
+}
+
+/// The links to other nodes.
+struct MemberLinks(Member);
+
+impl Links for MemberLinks {
+    fn send(&self, to: NodeId, frame: Bytes) -> bool {
+        self.0.send(heronry_cluster::NodeId(to.0), frame)
+    }
+
+    fn break_link(&self, to: NodeId) {
+        self.0.break_link(heronry_cluster::NodeId(to.0));
+    }
+
+    fn has_edge(&self, node: NodeId) -> bool {
+        let map = self.0.map().borrow().clone();
+        let member = map
+            .as_ref()
+            .and_then(|map| map.nodes.get(&heronry_cluster::NodeId(node.0)));
+        member.is_some_and(|member| member.roles.edge)
+    }
+
+    fn is_member(&self, node: NodeId) -> bool {
+        let map = self.0.map().borrow().clone();
+        let member = map
+            .as_ref()
+            .and_then(|map| map.nodes.get(&heronry_cluster::NodeId(node.0)));
+        member.is_some_and(|member| member.state.is_present())
+    }
+}
+
+/// Gives replicas that come to this node their shards, and takes those away that go; for ever.
+async fn follow(member: Member, peering: Peering) {
+    let (mut groups, mut map) = (member.groups_changed(), member.map());
+    let mut present = BTreeSet::new();
+    loop {
+        groups.borrow_and_update();
+        let others = map.borrow_and_update().as_ref().map(|map| map.members().count());
+        peering.set_alone(others.is_none_or(|members| members <= 1));
+        let here: Vec<_> = member.groups().list();
+        let here: Vec<_> = here.into_iter().filter(|group| group.shard() != METADATA).collect();
+        let now: BTreeSet<_> = here.iter().map(|group| group.shard()).collect();
+        for gone in present.difference(&now) {
+            let gone: &heronry_cluster::ShardId = gone;
+            peering.remove_shard(ShardId(gone.0)).await;
+        }
+        for group in here.into_iter().filter(|group| !present.contains(&group.shard())) {
+            if let Err(error) = peering.add_shard(group).await {
+                tracing::error!(%error, "a replica has no actor");
+            }
+        }
+        present = now;
+        tokio::select! {
+            changed = groups.changed() => if changed.is_err() { return },
+            changed = map.changed() => if changed.is_err() { return },
+        }
+    }
+}
