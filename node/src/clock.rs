@@ -37,4 +37,3 @@ impl Random for SystemRandom {
         getrandom::fill(bytes).expect("the operating system gives no randomness");
     }
 }
-

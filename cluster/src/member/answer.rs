@@ -1,6 +1,6 @@
 //! What other nodes ask of this one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
@@ -15,12 +15,18 @@ use crate::{
 };
 
 /// Hears what comes over links.
-pub(super) struct Answers(pub(super) Arc<Inner>);
+pub(super) struct Answers(pub(super) Weak<Inner>);
+
+impl Answers {
+    fn member(&self) -> Result<Arc<Inner>, String> {
+        self.0.upgrade().ok_or_else(|| "this node is stopping".to_owned())
+    }
+}
 
 impl Handler for Answers {
     fn call(self: Arc<Self>, from: PeerId, request: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
-        let inner = Arc::clone(&self.0);
         Box::pin(async move {
+            let inner = self.member()?;
             match message::decode(request.clone()) {
                 Some(Request::MapSince(version)) => {
                     let map = inner.map.borrow().clone();
@@ -44,19 +50,22 @@ impl Handler for Answers {
     }
 
     fn call_of_stranger(self: Arc<Self>, _from: Identity, request: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
-        let inner = Arc::clone(&self.0);
         Box::pin(async move {
+            let inner = self.member()?;
             let (answer, answered) = oneshot::channel();
             let event = Event::Asked { ask: request, answer };
             if inner.asks.try_send(event).is_err() {
                 return Err("too many ask at present".to_owned());
             }
+            drop(inner);
             answered.await.map_err(|_| "this node is stopping".to_owned())
         })
     }
 
     fn message(&self, from: PeerId, message: Bytes) {
-        self.0.neighbours.message(from, message);
+        if let Some(inner) = self.0.upgrade() {
+            inner.neighbours.message(from, message);
+        }
     }
 
     fn transfer(
@@ -65,17 +74,23 @@ impl Handler for Answers {
         header: Bytes,
         chunks: BoxStream<'static, Result<Bytes, String>>,
     ) -> BoxFuture<'static, Result<Bytes, String>> {
-        let groups = self.0.groups.clone();
-        Box::pin(async move { groups.receive(from, header, chunks).await })
+        Box::pin(async move {
+            let groups = self.member()?.groups.clone();
+            groups.receive(from, header, chunks).await
+        })
     }
 
     fn up(&self, peer: PeerId, again: bool) {
         tracing::info!(%peer, again, "linked with a node");
-        self.0.neighbours.up(peer, again);
+        if let Some(inner) = self.0.upgrade() {
+            inner.neighbours.up(peer, again);
+        }
     }
 
     fn down(&self, peer: PeerId) {
         tracing::info!(%peer, "the link with a node has broken");
-        self.0.neighbours.down(peer);
+        if let Some(inner) = self.0.upgrade() {
+            inner.neighbours.down(peer);
+        }
     }
 }

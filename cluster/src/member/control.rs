@@ -232,7 +232,7 @@ impl Member {
     async fn see(&self) -> Result<Seen, OperatorError> {
         // Since when is not known here: whoever answers now counts as steady.
         let mut since = Since::new();
-        let seen = see(&self.0, &mut since).await;
+        let seen = see(&self.0.inner, &mut since).await;
         seen.ok_or_else(|| OperatorError::NoMember(self.waits_for()))
     }
 }

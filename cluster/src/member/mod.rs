@@ -26,6 +26,7 @@ use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 use heronry_storage::{NodeId, Store, StoreError};
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, watch},
     task::JoinHandle,
 };
@@ -119,11 +120,37 @@ pub enum CommandError {
 
 /// This node's part in its cluster. Clones are handles.
 #[derive(Clone)]
-pub struct Member(Arc<Inner>);
+pub struct Member(Arc<Process>);
+
+/// What ends with the last handle.
+struct Process {
+    inner: Arc<Inner>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl std::ops::Deref for Process {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl Drop for Process {
+    /// Without a shutdown it ends as if the process had died.
+    fn drop(&mut self) {
+        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().for_each(JoinHandle::abort);
+        drop(self.inner.owned.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let (Some(transport), Ok(runtime)) = (self.inner.transport.get().cloned(), Handle::try_current()) {
+            runtime.spawn(async move { transport.shutdown().await });
+        }
+    }
+}
 
 /// A handle of a [`Member`] that does not keep it running.
 #[derive(Clone)]
-pub struct WeakMember(Weak<Inner>);
+pub struct WeakMember(Weak<Process>);
 
 impl WeakMember {
     /// The member, if it still runs.
@@ -150,7 +177,6 @@ struct Inner {
     /// Connections of devices.
     streams: AtomicU64,
     commanding: tokio::sync::Mutex<command::Rounds>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Member {
@@ -208,11 +234,10 @@ impl Member {
             asks,
             streams: AtomicU64::new(0),
             commanding: tokio::sync::Mutex::default(),
-            tasks: Mutex::default(),
         });
         // Whoever calls before both are there is told that nobody is reached yet.
         let _ = way.0.set(Arc::downgrade(&inner));
-        let handler = Arc::new(answer::Answers(Arc::clone(&inner)));
+        let handler = Arc::new(answer::Answers(Arc::downgrade(&inner)));
         let transport = Transport::start(net_of_transport, listen, identity, security, known, limits, handler).await?;
         let _ = inner.transport.set(transport);
         let tasks = vec![
@@ -220,8 +245,8 @@ impl Member {
             tokio::spawn(map::run(Arc::clone(&inner))),
             tokio::spawn(control::run(Arc::clone(&inner))),
         ];
-        *inner.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
-        Ok(Self(inner))
+        let tasks = Mutex::new(tasks);
+        Ok(Self(Arc::new(Process { inner, tasks })))
     }
 
     /// This process.
@@ -313,14 +338,6 @@ impl Member {
 impl std::fmt::Debug for Member {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Member({})", self.0.id)
-    }
-}
-
-impl Drop for Inner {
-    /// Without a shutdown it ends as if the process had died.
-    fn drop(&mut self) {
-        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
-        tasks.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -525,12 +525,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_refused_by_run_and_accepted_by_check() {
+    fn what_does_not_make_sense_together_is_refused_by_run_and_accepted_by_check() {
         let cases = [
             "peer.seeds=a:1",
             "peer.bootstrap=3",
             "roles=edge",
-            "roles=core",
+            "peer.listen=0.0.0.0:5269",
+            "peer.listen=192.0.2.1:5269",
+            "peer.certificate=node.pem",
             "auth.admins=a@b",
         ];
         for assignment in cases {
@@ -540,6 +542,8 @@ mod tests {
             assert!(sentence.starts_with(&format!("`{key}` in --set ")), "{sentence}");
         }
         Loaded::load(&Sources::default()).unwrap().check_runnable().unwrap();
+        let reachable = ["peer.listen=192.0.2.1:5269", "peer.insecure=true", "roles=core"];
+        Loaded::load(&set(&reachable)).unwrap().check_runnable().unwrap();
     }
 
     #[test]

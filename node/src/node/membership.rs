@@ -66,8 +66,8 @@ pub(super) async fn start(
     })?;
     // Nothing was told before there was a link, and there is none before this node is a member.
     let _ = told.member.set(member.downgrade());
-    peering.go_over(Arc::new(MemberLinks(member.clone())));
-    tokio::spawn(follow(member.clone(), peering.clone()));
+    peering.go_over(Arc::new(MemberLinks(member.downgrade())));
+    tokio::spawn(follow(member.downgrade(), peering.clone()));
     Ok(member)
 }
 
@@ -118,7 +118,10 @@ fn options(config: &Config, store: &dyn Store) -> Result<MemberOptions, StartErr
         listen: peer.listen,
         security,
         groups,
-        transport: TransportLimits::default(),
+        transport: TransportLimits {
+            certificate_check_interval: config.tls.check_interval,
+            ..config.limits.transport_limits()
+        },
     })
 }
 
@@ -165,39 +168,49 @@ impl Neighbours for Told {
 }
 
 /// The links to other nodes.
-struct MemberLinks(Member);
+struct MemberLinks(WeakMember);
+
+impl MemberLinks {
+    fn member_is(&self, node: NodeId, holds: impl Fn(&heronry_cluster::map::Member) -> bool) -> bool {
+        let Some(member) = self.0.upgrade() else { return false };
+        let map = member.map();
+        let map = map.borrow();
+        let found = map
+            .as_ref()
+            .and_then(|map| map.nodes.get(&heronry_cluster::NodeId(node.0)));
+        found.is_some_and(holds)
+    }
+}
 
 impl Links for MemberLinks {
     fn send(&self, to: NodeId, frame: Bytes) -> bool {
-        self.0.send(heronry_cluster::NodeId(to.0), frame)
+        let member = self.0.upgrade();
+        member.is_some_and(|member| member.send(heronry_cluster::NodeId(to.0), frame))
     }
 
     fn break_link(&self, to: NodeId) {
-        self.0.break_link(heronry_cluster::NodeId(to.0));
+        if let Some(member) = self.0.upgrade() {
+            member.break_link(heronry_cluster::NodeId(to.0));
+        }
     }
 
     fn has_edge(&self, node: NodeId) -> bool {
-        let map = self.0.map().borrow().clone();
-        let member = map
-            .as_ref()
-            .and_then(|map| map.nodes.get(&heronry_cluster::NodeId(node.0)));
-        member.is_some_and(|member| member.roles.edge)
+        self.member_is(node, |member| member.roles.edge)
     }
 
     fn is_member(&self, node: NodeId) -> bool {
-        let map = self.0.map().borrow().clone();
-        let member = map
-            .as_ref()
-            .and_then(|map| map.nodes.get(&heronry_cluster::NodeId(node.0)));
-        member.is_some_and(|member| member.state.is_present())
+        self.member_is(node, |member| member.state.is_present())
     }
 }
 
 /// Gives replicas that come to this node their shards, and takes those away that go; for ever.
-async fn follow(member: Member, peering: Peering) {
-    let (mut groups, mut map) = (member.groups_changed(), member.map());
+async fn follow(weak: WeakMember, peering: Peering) {
+    let Some((mut groups, mut map)) = weak.upgrade().map(|member| (member.groups_changed(), member.map())) else {
+        return;
+    };
     let mut present = BTreeSet::new();
     loop {
+        let Some(member) = weak.upgrade() else { return };
         groups.borrow_and_update();
         let others = map.borrow_and_update().as_ref().map(|map| map.members().count());
         peering.set_alone(others.is_none_or(|members| members <= 1));
@@ -214,6 +227,7 @@ async fn follow(member: Member, peering: Peering) {
             }
         }
         present = now;
+        drop(member);
         tokio::select! {
             changed = groups.changed() => if changed.is_err() { return },
             changed = map.changed() => if changed.is_err() { return },
