@@ -27,7 +27,7 @@ use self::{edge_part::EdgePart, threads::Threads};
 use crate::{
     StartError,
     config::Config,
-    edge::{Begins, Hub, Listeners},
+    edge::{Begins, Listeners},
     shard::Shards,
     telemetry::Export,
     tls::Tls,
@@ -42,7 +42,6 @@ const FAILURE_EVERY: Duration = Duration::from_millis(200);
 /// A running cluster node.
 pub struct Node {
     broker: Arc<LocalBroker>,
-    hub: Arc<Hub>,
     peering: Peering,
     store: Arc<RocksStore>,
     groups: GroupsHandle,

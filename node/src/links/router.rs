@@ -93,6 +93,12 @@ impl Router {
         self.withholds_leases.load(Ordering::Acquire)
     }
 
+    /// Whether every shard is led by somebody, as far as shards of this node know.
+    pub(crate) fn all_led(&self) -> bool {
+        let known = |leader: &Leader| leader.place.load(Ordering::Acquire) != UNKNOWN;
+        self.leaders.iter().all(known)
+    }
+
     /// From now on there may be links to other nodes.
     pub(crate) fn go_over(&self, links: Arc<dyn Links>) {
         self.outboxes.go_over(links);

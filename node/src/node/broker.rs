@@ -23,8 +23,9 @@ use tokio::sync::oneshot;
 use super::metrics::{self, Space};
 use crate::{
     admin::{Broker, BrokerError, BrokerStatus, Cursor, UserFilter, UserPage},
-    config::Config,
+    config::{Config, Role},
     edge::{Edge, Hub},
+    links::Router,
     shard::{Control, Inboxes, Statuses, replicas},
     telemetry::Usage,
 };
@@ -42,6 +43,8 @@ const LOOKED_AT_MAX: usize = 8192;
 pub struct LocalBroker {
     node: NodeId,
     hub: Arc<Hub>,
+    router: Arc<Router>,
+    has_edge: bool,
     inboxes: Arc<Inboxes>,
     statuses: Arc<Statuses>,
     groups: GroupsHandle,
@@ -59,6 +62,7 @@ pub struct LocalBroker {
 pub(super) struct Parts {
     pub(super) node: NodeId,
     pub(super) hub: Arc<Hub>,
+    pub(super) router: Arc<Router>,
     pub(super) inboxes: Arc<Inboxes>,
     pub(super) statuses: Arc<Statuses>,
     pub(super) groups: GroupsHandle,
@@ -73,6 +77,7 @@ impl LocalBroker {
         let Parts {
             node,
             hub,
+            router,
             inboxes,
             statuses,
             groups,
@@ -84,6 +89,8 @@ impl LocalBroker {
         Self {
             node,
             hub,
+            router,
+            has_edge: config.roles.contains(&Role::Edge),
             inboxes,
             statuses,
             groups,
@@ -127,6 +134,15 @@ impl LocalBroker {
             // It may have been done.
             Ok(Err(_)) => Err(unavailable(shard, "has got a new leader before it could answer")),
             Err(_) => Err(unavailable(shard, "does not answer")),
+        }
+    }
+
+    /// Whether every shard is led by somebody. Edges are told so, and shards are.
+    pub(super) fn all_led(&self) -> bool {
+        if self.has_edge {
+            self.hub.all_led()
+        } else {
+            self.router.all_led()
         }
     }
 
@@ -248,7 +264,7 @@ impl Broker for LocalBroker {
         let here = self.shards();
         let waiting = here.iter().map(|group| self.shard_status(group));
         reasons.extend(waiting.filter_map(|shard| problem(&shard)));
-        if reasons.is_empty() && !self.hub.all_led() {
+        if reasons.is_empty() && !self.all_led() {
             reasons.push("a shard on other nodes has no leader".to_owned());
         }
         reasons

@@ -44,7 +44,8 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     let member = membership::start(&config, store_of_groups, own, &peering).await?;
     let parts = Parts {
         node,
-        hub: Arc::clone(&middle.hub),
+        hub: middle.hub,
+        router: middle.router,
         inboxes: middle.inboxes,
         statuses: middle.statuses,
         groups: member.groups(),
@@ -56,7 +57,6 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     let broker = LocalBroker::new(parts, &config);
     Ok(Node {
         broker: Arc::new(broker),
-        hub: middle.hub,
         peering,
         store,
         groups: member.groups(),
@@ -94,7 +94,7 @@ impl Node {
             )));
         }
         let led = async {
-            while !self.hub.all_led() {
+            while !self.broker.all_led() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };

@@ -5,6 +5,7 @@
 mod accounts;
 mod admin;
 mod broker;
+mod cluster;
 mod commands;
 mod conversations;
 mod dashboard;
