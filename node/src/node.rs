@@ -1,6 +1,7 @@
 //! A cluster node, put together: store, groups, shards, edge. The only file that knows everyone.
 
 mod broker;
+mod cluster;
 mod core_part;
 mod edge_part;
 mod membership;

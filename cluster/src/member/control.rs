@@ -36,6 +36,11 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// A moment at which whoever answered just now counts as steady: since when it answers is known to the controller alone.
+    fn settled(&self) -> Instant {
+        Instant::now() + self.map.settings().settle_after
+    }
+
     pub(super) fn view(&self) -> View<'_> {
         View {
             map: &self.map,
@@ -198,7 +203,7 @@ impl Member {
     /// See [`OperatorError`].
     pub async fn drain(&self, node: NodeId) -> Result<Option<String>, OperatorError> {
         let seen = self.see().await?;
-        let drained = drain(&seen.view(), node, Instant::now())?;
+        let drained = drain(&seen.view(), node, seen.settled())?;
         self.command(&drained.command).await?;
         Ok(drained.notice)
     }
@@ -220,7 +225,7 @@ impl Member {
     /// When this node is no member of a cluster.
     pub async fn overview(&self) -> Result<Overview, OperatorError> {
         let seen = self.see().await?;
-        let progress = Progress::of(&seen.view(), Instant::now());
+        let progress = Progress::of(&seen.view(), seen.settled());
         Ok(Overview {
             map: seen.map,
             shards: seen.shards,
@@ -230,7 +235,7 @@ impl Member {
     }
 
     async fn see(&self) -> Result<Seen, OperatorError> {
-        // Since when is not known here: whoever answers now counts as steady.
+        // Since when is not known here: see `Seen::settled`.
         let mut since = Since::new();
         let seen = see(&self.0.inner, &mut since).await;
         seen.ok_or_else(|| OperatorError::NoMember(self.waits_for()))

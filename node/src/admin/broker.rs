@@ -2,7 +2,9 @@
 
 use std::{future::Future, sync::Arc};
 
-use heronry_proto::admin::{Resources, ShardStatus, Totals};
+use heronry_proto::admin::{
+    ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply, Resources, ShardStatus, Totals,
+};
 use heronry_xmpp::{
     jid::BareJid,
     sasl::ScramKeys,
@@ -54,6 +56,25 @@ pub trait Broker: Send + Sync + 'static {
         account: BareJid,
         keys: Vec<ScramKeys>,
     ) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
+    /// The cluster as this node sees it, or what it waits for.
+    fn cluster_status(&self) -> impl Future<Output = Result<ClusterStatusReply, BrokerError>> + Send;
+
+    /// Founds a cluster here, if this node waits to be let into one.
+    fn cluster_init(&self, force: bool) -> impl Future<Output = Result<ClusterInitReply, BrokerError>> + Send;
+
+    /// Has the node of that id, beginning of an id, or address leave.
+    fn cluster_drain(&self, node: String) -> impl Future<Output = Result<ClusterDrainReply, BrokerError>> + Send;
+
+    /// Says that a node is gone for good; named as for [`cluster_drain`](Self::cluster_drain).
+    fn cluster_evict(
+        &self,
+        node: String,
+        force: bool,
+    ) -> impl Future<Output = Result<ClusterEvictReply, BrokerError>> + Send;
+
+    /// Has replicas moved until they are balanced.
+    fn cluster_rebalance(&self) -> impl Future<Output = Result<(), BrokerError>> + Send;
 }
 
 /// Where a page of a list ended; only the broker knows what is in it.
@@ -109,6 +130,12 @@ pub enum BrokerError {
     /// There is no such account.
     #[error("there is no account {0}")]
     NotFound(BareJid),
+    /// No single node of the cluster is named so: a sentence.
+    #[error("{0}")]
+    NoNode(String),
+    /// The cluster refuses it, with a sentence that says what helps.
+    #[error("{0}")]
+    Refused(String),
     /// Not now: the shard has no leader, or is overloaded. Trying again helps.
     #[error("{0}; try again")]
     Unavailable(String),

@@ -4,6 +4,8 @@ use std::{pin::Pin, sync::Arc, time::Instant};
 
 use futures::{Stream, TryStreamExt as _, stream};
 use heronry_proto::admin::{
+    ClusterDrainReply, ClusterDrainRequest, ClusterEvictReply, ClusterEvictRequest, ClusterInitReply,
+    ClusterInitRequest, ClusterRebalanceReply, ClusterRebalanceRequest, ClusterStatusReply, ClusterStatusRequest,
     ExportedUser, Health, ListedUser, ScramHash as WireHash, ScramKeySet, ScramKeys as WireKeys, StatusReply,
     StatusRequest, UserAddReply, UserAddRequest, UserCountReply, UserDeleteReply, UserDeleteRequest, UserExportReply,
     UserImportReply, UserImportRequest, UserListReply, UserListRequest, UserPasswdReply, UserPasswdRequest,
@@ -214,6 +216,8 @@ fn status(error: BrokerError) -> Status {
     match error {
         BrokerError::AlreadyExists(_) => Status::already_exists(sentence),
         BrokerError::NotFound(_) => Status::not_found(sentence),
+        BrokerError::NoNode(_) => Status::invalid_argument(sentence),
+        BrokerError::Refused(_) => Status::failed_precondition(sentence),
         BrokerError::Unavailable(_) => Status::unavailable(sentence),
         BrokerError::Failed(_) => Status::internal(sentence),
     }
@@ -333,5 +337,42 @@ impl<B: Broker> admin_server::Admin for AdminService<B> {
         let import = Import::new(self.clone(), self.0.import_limits, replies);
         tokio::spawn(import.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn cluster_status(&self, _: Request<ClusterStatusRequest>) -> Result<Response<ClusterStatusReply>, Status> {
+        let reply = self.broker().cluster_status().await.map_err(status)?;
+        Ok(Response::new(reply))
+    }
+
+    async fn cluster_init(&self, request: Request<ClusterInitRequest>) -> Result<Response<ClusterInitReply>, Status> {
+        let force = request.into_inner().force;
+        let reply = self.broker().cluster_init(force).await.map_err(status)?;
+        Ok(Response::new(reply))
+    }
+
+    async fn cluster_drain(
+        &self,
+        request: Request<ClusterDrainRequest>,
+    ) -> Result<Response<ClusterDrainReply>, Status> {
+        let node = request.into_inner().node;
+        let reply = self.broker().cluster_drain(node).await.map_err(status)?;
+        Ok(Response::new(reply))
+    }
+
+    async fn cluster_evict(
+        &self,
+        request: Request<ClusterEvictRequest>,
+    ) -> Result<Response<ClusterEvictReply>, Status> {
+        let ClusterEvictRequest { node, force } = request.into_inner();
+        let reply = self.broker().cluster_evict(node, force).await.map_err(status)?;
+        Ok(Response::new(reply))
+    }
+
+    async fn cluster_rebalance(
+        &self,
+        _: Request<ClusterRebalanceRequest>,
+    ) -> Result<Response<ClusterRebalanceReply>, Status> {
+        self.broker().cluster_rebalance().await.map_err(status)?;
+        Ok(Response::new(ClusterRebalanceReply {}))
     }
 }

@@ -119,7 +119,7 @@ fn failed(config: &Config, status: &Status) -> Failure {
                 ),
             );
         }
-        Code::AlreadyExists | Code::NotFound | Code::InvalidArgument => failure::REFUSED,
+        Code::AlreadyExists | Code::NotFound | Code::InvalidArgument | Code::FailedPrecondition => failure::REFUSED,
         Code::DeadlineExceeded | Code::Cancelled => {
             return Failure::new(
                 failure::UNREACHABLE,

@@ -13,7 +13,7 @@
 //! | 9 | the data directory cannot be used |
 //! | 10 | no broker answers |
 //! | 11 | the broker does not accept the token |
-//! | 12 | the broker refuses the request: no such account, there is one already, not an address |
+//! | 12 | the broker refuses the request: no such account, there is one already, not an address, not while the cluster is as it is |
 
 use std::{io::Write as _, process::ExitCode};
 

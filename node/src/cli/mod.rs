@@ -2,6 +2,7 @@
 
 mod accounts;
 mod client;
+mod cluster;
 mod config;
 mod export;
 mod failure;
@@ -51,6 +52,9 @@ enum Command {
     User(user::UserCommand),
     /// How a running broker is: exit code 0 healthy, 1 degraded, 2 cannot be asked
     Status(status::StatusArgs),
+    /// The cluster of a running broker
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// The configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -72,6 +76,10 @@ pub fn main() -> ExitCode {
             .load()
             .and_then(|loaded| run::run(&args, &loaded, &cli.configuration.flags())),
         Command::User(command) => cli.configuration.load().and_then(|loaded| user::run(command, &loaded)),
+        Command::Cluster(command) => cli
+            .configuration
+            .load()
+            .and_then(|loaded| cluster::run(command, &loaded.config)),
         Command::Status(args) => return status::run(&args, cli.configuration.load()),
         Command::Config(command) => config::run(&command, &cli.configuration),
     };

@@ -9,8 +9,15 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use heronry_cluster::{Group, GroupsHandle, Leadership, RocksStore, Store as _, map::METADATA, member::WeakMember};
-use heronry_proto::admin::{Resources, ShardRole, ShardStatus, Totals};
+use heronry_cluster::{
+    Group, GroupsHandle, Leadership, RocksStore, Store as _,
+    map::METADATA,
+    member::{Member, WeakMember},
+};
+use heronry_proto::admin::{
+    ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply, Resources, ShardRole, ShardStatus,
+    Totals,
+};
 use heronry_xmpp::{
     jid::{self, BareJid},
     link::{NodeId, ShardId},
@@ -20,7 +27,10 @@ use heronry_xmpp::{
 };
 use tokio::sync::oneshot;
 
-use super::metrics::{self, Space};
+use super::{
+    cluster,
+    metrics::{self, Space},
+};
 use crate::{
     admin::{Broker, BrokerError, BrokerStatus, Cursor, UserFilter, UserPage},
     config::{Config, Role},
@@ -108,6 +118,18 @@ impl LocalBroker {
     /// From now on nobody can log in.
     pub(super) fn stops(&self) {
         self.stopping.store(true, Ordering::Release);
+    }
+
+    fn member(&self) -> Result<Member, BrokerError> {
+        let member = self.member.upgrade();
+        member.ok_or_else(|| BrokerError::Unavailable("the broker is stopping".to_owned()))
+    }
+
+    /// What the node waits for while it belongs to no cluster.
+    fn waits_for(&self) -> Option<String> {
+        let member = self.member.upgrade()?;
+        let waits = member.map().borrow().is_none();
+        waits.then(|| member.waits_for())
     }
 
     async fn administer(&self, account: &BareJid, request: Administer) -> Result<(), BrokerError> {
@@ -255,10 +277,8 @@ impl Broker for LocalBroker {
         if self.stopping.load(Ordering::Acquire) {
             reasons.push("the broker is stopping".to_owned());
         }
-        if let Some(member) = self.member.upgrade()
-            && member.map().borrow().is_none()
-        {
-            reasons.push(member.waits_for());
+        if let Some(sentence) = self.waits_for() {
+            reasons.push(sentence);
             return reasons;
         }
         let here = self.shards();
@@ -296,7 +316,8 @@ impl Broker for LocalBroker {
         let sums = self.statuses.sums();
         let committed = self.statuses.committed();
         let resources = self.resources();
-        let mut problems: Vec<_> = shards.iter().filter_map(problem).collect();
+        let mut problems: Vec<_> = self.waits_for().into_iter().collect();
+        problems.extend(shards.iter().filter_map(problem));
         problems.extend(self.problems(&resources));
         BrokerStatus {
             node_id: self.node.0,
@@ -362,6 +383,26 @@ impl Broker for LocalBroker {
             keys,
         });
         self.administer(&account, request).await
+    }
+
+    async fn cluster_status(&self) -> Result<ClusterStatusReply, BrokerError> {
+        cluster::status(&self.member()?).await
+    }
+
+    async fn cluster_init(&self, force: bool) -> Result<ClusterInitReply, BrokerError> {
+        cluster::init(&self.member()?, force).await
+    }
+
+    async fn cluster_drain(&self, node: String) -> Result<ClusterDrainReply, BrokerError> {
+        cluster::drain(&self.member()?, &node).await
+    }
+
+    async fn cluster_evict(&self, node: String, force: bool) -> Result<ClusterEvictReply, BrokerError> {
+        cluster::evict(&self.member()?, &node, force).await
+    }
+
+    async fn cluster_rebalance(&self) -> Result<(), BrokerError> {
+        cluster::rebalance(&self.member()?).await
     }
 }
 

@@ -24,8 +24,12 @@ use crate::{
     StartError,
     clock::SystemRandom,
     config::{Config, Role},
+    edge::Hub,
     links::Links,
 };
+
+/// How often the cluster is told of connections.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// The highest feature level this program knows.
 const FEATURE_LEVEL: u32 = 1;
@@ -39,6 +43,7 @@ pub(super) async fn start(
     store: Arc<dyn Store>,
     own: EdgeId,
     peering: &Peering,
+    hub: &Arc<Hub>,
 ) -> Result<Member, StartError> {
     let options = options(config, &*store)?;
     let mut cluster = [0; 16];
@@ -68,6 +73,7 @@ pub(super) async fn start(
     let _ = told.member.set(member.downgrade());
     peering.go_over(Arc::new(MemberLinks(member.downgrade())));
     tokio::spawn(follow(member.downgrade(), peering.clone()));
+    tokio::spawn(count(member.downgrade(), Arc::clone(hub)));
     Ok(member)
 }
 
@@ -200,6 +206,15 @@ impl Links for MemberLinks {
 
     fn is_member(&self, node: NodeId) -> bool {
         self.member_is(node, |member| member.state.is_present())
+    }
+}
+
+/// Says how many devices are connected: a node that is drained leaves when none is. For ever.
+async fn count(weak: WeakMember, hub: Arc<Hub>) {
+    while let Some(member) = weak.upgrade() {
+        member.set_streams(hub.connections() as u64);
+        drop(member);
+        tokio::time::sleep(COUNT_EVERY).await;
     }
 }
 

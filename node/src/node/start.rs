@@ -41,7 +41,7 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     let core_part = CorePart::start(&config, &middle, Vec::new()).await?;
     let peering = Peering::new(&middle, Arc::clone(&core_part.shards));
     let store_of_groups: Arc<dyn Store> = Arc::clone(&store) as _;
-    let member = membership::start(&config, store_of_groups, own, &peering).await?;
+    let member = membership::start(&config, store_of_groups, own, &peering, &middle.hub).await?;
     let parts = Parts {
         node,
         hub: middle.hub,

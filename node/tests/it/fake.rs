@@ -9,6 +9,7 @@ use std::{
 };
 
 use heronry_node::admin::{Broker, BrokerError, BrokerStatus, Cursor, UserFilter, UserPage};
+use heronry_proto::admin::{ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply};
 use heronry_xmpp::{
     jid::BareJid,
     rows::Timestamp,
@@ -128,4 +129,32 @@ impl Broker for FakeBroker {
         }
         Ok(())
     }
+
+    async fn cluster_status(&self) -> Result<ClusterStatusReply, BrokerError> {
+        Ok(ClusterStatusReply {
+            node_id: 7,
+            waits_for: "waiting for nobody".to_owned(),
+            ..ClusterStatusReply::default()
+        })
+    }
+
+    async fn cluster_init(&self, _: bool) -> Result<ClusterInitReply, BrokerError> {
+        Err(no_cluster())
+    }
+
+    async fn cluster_drain(&self, _: String) -> Result<ClusterDrainReply, BrokerError> {
+        Err(no_cluster())
+    }
+
+    async fn cluster_evict(&self, _: String, _: bool) -> Result<ClusterEvictReply, BrokerError> {
+        Err(no_cluster())
+    }
+
+    async fn cluster_rebalance(&self) -> Result<(), BrokerError> {
+        Err(no_cluster())
+    }
+}
+
+fn no_cluster() -> BrokerError {
+    BrokerError::Refused("there is no cluster behind this broker".to_owned())
 }

@@ -18,6 +18,7 @@ mod guide;
 mod interop;
 mod kill;
 mod load;
+mod operators;
 mod process;
 mod proxy;
 mod readme;
