@@ -3,6 +3,7 @@
 use std::error::Error;
 
 const FILES: &[&str] = &[
+    "heronry/v1/administer.proto",
     "heronry/v1/join.proto",
     "heronry/v1/link.proto",
     "heronry/v1/log.proto",

@@ -1,5 +1,6 @@
 //! A cluster node, put together: store, groups, shards, edge. The only file that knows everyone.
 
+mod accounts;
 mod broker;
 mod cluster;
 mod core_part;

@@ -21,6 +21,7 @@ mod generated {
         };
     }
     package!(admin, "heronry.admin.v1");
+    package!(administer, "heronry.administer.v1");
     package!(group, "heronry.group.v1");
     package!(join, "heronry.join.v1");
     package!(link, "heronry.link.v1");
@@ -32,6 +33,8 @@ mod generated {
 
 /// What the command line asks of a node: `heronry/v1/admin.proto`.
 pub use generated::admin::v1 as admin;
+/// What a node asks of the leader of a shard for an operator: `heronry/v1/administer.proto`.
+pub use generated::administer::v1 as administer;
 /// What replicas of a group say to each other: `heronry/v1/group.proto`.
 pub use generated::group::v1 as group;
 /// How a node comes into a cluster: `heronry/v1/join.proto`.

@@ -43,6 +43,11 @@ impl Handler for Answers {
                 Some(Request::Report(_)) => Ok(change::report(&inner).encode()),
                 Some(Request::Change(wanted)) => change::asked(&inner, wanted).await,
                 Some(Request::Remove(wanted)) => change::asked_to_remove(&inner, wanted).await,
+                Some(Request::Node(request)) => {
+                    let neighbours = Arc::clone(&inner.neighbours);
+                    drop(inner);
+                    neighbours.call(from, request).await
+                }
                 // What belongs to groups, and what nobody knows.
                 _ => inner.groups.answer(from, request).await,
             }

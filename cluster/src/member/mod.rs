@@ -39,16 +39,21 @@ use crate::{
     ClusterId, Groups, GroupsHandle, Options, PeerId, Wire, WireError,
     joining::JoinOptions,
     map::{ClusterMap, Newcomer, Refused},
+    message::{self, Request},
     transport::{Identity, Net, Security, Transport, TransportError, TransportLimits},
 };
 
 /// Questions of processes that are no members which wait for an answer. Full: refused. Transport bounds them too.
 const ASKS_MAX: usize = 64;
 
-/// What a node is told by others, beside what groups say: the messages of edges and shards.
+/// What a node is told and asked by others, beside what groups say: by edges and shards, and for operators.
 pub trait Neighbours: Send + Sync + 'static {
     /// A message; in order from each process. Must not block.
     fn message(&self, from: PeerId, message: Bytes);
+
+    /// A question ([`Member::ask`]). An error is a sentence for whoever asked. The future is dropped when nobody waits for it any more, and
+    /// how many there are at a time is bounded by [`TransportLimits::calls_in_flight_max`] for each node.
+    fn call(&self, from: PeerId, request: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
 
     /// Messages can be sent to that process. `again`: this was so before, and what was under way then may be lost.
     fn up(&self, peer: PeerId, again: bool);
@@ -284,6 +289,16 @@ impl Member {
     pub fn send(&self, to: NodeId, message: Bytes) -> bool {
         let transport = self.0.transport.get();
         transport.is_some_and(|transport| transport.send(to, message).is_ok())
+    }
+
+    /// Asks another node's [`Neighbours`] something, and waits for the answer for as long as `timeout`. Neither may be longer than
+    /// [`TransportLimits::call_bytes_max`], less some bytes.
+    ///
+    /// # Errors
+    /// A sentence: the other node's, or that it is not connected, busy, or has not answered in time. It may have done what it was asked.
+    pub async fn ask(&self, node: NodeId, request: Bytes, timeout: Duration) -> Result<Bytes, String> {
+        let request = message::encode(Request::Node(request));
+        self.0.call(node, request, timeout).await
     }
 
     /// Breaks the link of messages with a node: what came over it makes no sense. It is tried again.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use heronry_cluster::{
     MemoryStore, NodeId, Options, PeerId, ShardId,
     map::{ClusterMap, Command, METADATA, MemberState, Newcomer, Roles},
@@ -32,6 +33,16 @@ struct Heard(Mutex<Vec<(PeerId, Bytes)>>);
 impl Neighbours for Heard {
     fn message(&self, from: PeerId, message: Bytes) {
         self.0.lock().unwrap().push((from, message));
+    }
+    fn call(&self, from: PeerId, request: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        Box::pin(async move {
+            match &request[..] {
+                b"nonsense" => Err("that is nonsense".to_owned()),
+                _ => Ok([format!("heard from {}: ", from.node).as_bytes(), &request]
+                    .concat()
+                    .into()),
+            }
+        })
     }
     fn up(&self, _: PeerId, _: bool) {}
     fn down(&self, _: PeerId) {}
@@ -270,6 +281,14 @@ async fn messages_arrive_in_order_and_shards_survive_their_leader() {
             .enumerate()
             .all(|(at, (from, message))| from.node == NodeId(2) && message[0] as usize == at)
     );
+
+    let three = NodeId(3);
+    let asked = members[1].ask(three, Bytes::from_static(b"who"), PATIENCE).await;
+    assert_eq!(asked.as_deref(), Ok(&b"heard from 2: who"[..]));
+    let asked = members[1].ask(three, Bytes::from_static(b"nonsense"), PATIENCE).await;
+    assert!(asked.is_err_and(|error| error.contains("that is nonsense")));
+    let large = Bytes::from(vec![0; TransportLimits::default().call_bytes_max + 1]);
+    assert!(members[1].ask(three, large, PATIENCE).await.is_err());
 
     machines[0].stop().await;
     for shard in [METADATA, ShardId(0)] {

@@ -203,6 +203,13 @@ impl Router {
         }
     }
 
+    /// The node that leads a shard, as far as it has said so; whether it still does, it knows itself.
+    pub(crate) fn leader(&self, shard: ShardId) -> Option<NodeId> {
+        let leader = self.leaders.get(usize::from(shard.0))?;
+        let said = lock(&leader.said);
+        (leader.place.load(Ordering::Acquire) != UNKNOWN).then_some(said.node)
+    }
+
     /// A shard of this node has taken so much of what another node's edge had sent it.
     pub(crate) fn taken(&self, edge: EdgeId, shard: ShardId, term: Term, messages: u64, bytes: u64) {
         let item = Item::Taken {

@@ -21,13 +21,12 @@ use heronry_proto::admin::{
 use heronry_xmpp::{
     jid::{self, BareJid},
     link::{NodeId, ShardId},
-    rows::SHARD_SLOTS,
     sasl::ScramKeys,
-    shard::{Account, Administer, Administered, Existing, Imported, ShardMap, accounts_of},
+    shard::{Account, Administer, Administered, Existing, Imported, ShardMap},
 };
-use tokio::sync::oneshot;
 
 use super::{
+    accounts::Accounts,
     cluster,
     metrics::{self, Space},
 };
@@ -36,18 +35,9 @@ use crate::{
     config::{Config, Role},
     edge::{Edge, Hub},
     links::Router,
-    shard::{Control, Inboxes, Statuses, replicas},
+    shard::{Statuses, replicas},
     telemetry::Usage,
 };
-
-/// How long a shard may take to carry out what an operator wants.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a batch of an import may take: the disk is busy with those before it.
-const IMPORT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Accounts that one page of a list looks at, whether or not the filter admits them.
-const LOOKED_AT_MAX: usize = 8192;
 
 /// The broker of this node.
 pub struct LocalBroker {
@@ -55,7 +45,7 @@ pub struct LocalBroker {
     hub: Arc<Hub>,
     router: Arc<Router>,
     has_edge: bool,
-    inboxes: Arc<Inboxes>,
+    accounts: Arc<Accounts>,
     statuses: Arc<Statuses>,
     groups: GroupsHandle,
     map: ShardMap,
@@ -73,7 +63,7 @@ pub(super) struct Parts {
     pub(super) node: NodeId,
     pub(super) hub: Arc<Hub>,
     pub(super) router: Arc<Router>,
-    pub(super) inboxes: Arc<Inboxes>,
+    pub(super) accounts: Arc<Accounts>,
     pub(super) statuses: Arc<Statuses>,
     pub(super) groups: GroupsHandle,
     pub(super) map: ShardMap,
@@ -88,7 +78,7 @@ impl LocalBroker {
             node,
             hub,
             router,
-            inboxes,
+            accounts,
             statuses,
             groups,
             map,
@@ -101,7 +91,7 @@ impl LocalBroker {
             hub,
             router,
             has_edge: config.roles.contains(&Role::Edge),
-            inboxes,
+            accounts,
             statuses,
             groups,
             map,
@@ -134,28 +124,11 @@ impl LocalBroker {
 
     async fn administer(&self, account: &BareJid, request: Administer) -> Result<(), BrokerError> {
         let shard = self.map.shard_of(jid::slot(account.as_str()));
-        match self.ask(shard, request, ANSWER_TIMEOUT).await? {
+        match self.accounts.administer(shard, request).await? {
             Administered::Done | Administered::Imported(_) => Ok(()),
             Administered::Exists => Err(BrokerError::AlreadyExists(account.clone())),
             Administered::Unknown => Err(BrokerError::NotFound(account.clone())),
-            Administered::Unavailable => Err(unavailable(shard, "has no leader")),
-        }
-    }
-
-    async fn ask(&self, shard: ShardId, request: Administer, timeout: Duration) -> Result<Administered, BrokerError> {
-        let Some(inbox) = self.inboxes.of(shard) else {
-            return Err(unavailable(shard, "is not here"));
-        };
-        let (answer, answered) = oneshot::channel();
-        inbox.control(Control::Administer {
-            request: Box::new(request),
-            answer,
-        });
-        match tokio::time::timeout(timeout, answered).await {
-            Ok(Ok(administered)) => Ok(administered),
-            // It may have been done.
-            Ok(Err(_)) => Err(unavailable(shard, "has got a new leader before it could answer")),
-            Err(_) => Err(unavailable(shard, "does not answer")),
+            Administered::Unavailable => Err(cannot(shard)),
         }
     }
 
@@ -349,10 +322,7 @@ impl Broker for LocalBroker {
         after: Option<Cursor>,
         count: usize,
     ) -> Result<UserPage, BrokerError> {
-        let (groups, map) = (self.groups.clone(), self.map.clone());
-        // It reads from the disk.
-        let listed = tokio::task::spawn_blocking(move || list(&groups, &map, &filter, after, count)).await;
-        listed.map_err(|error| BrokerError::Failed(format!("accounts cannot be listed: {error}")))?
+        self.accounts.list(filter, after, count).await
     }
 
     fn import_lane(&self, account: &BareJid) -> usize {
@@ -366,10 +336,11 @@ impl Broker for LocalBroker {
         existing: Existing,
     ) -> Result<Vec<Imported>, BrokerError> {
         let shard = ShardId(u16::try_from(lane).unwrap_or(u16::MAX));
+        let written = accounts.len();
         let request = Administer::Import { accounts, existing };
-        match self.ask(shard, request, IMPORT_TIMEOUT).await? {
-            Administered::Imported(results) => Ok(results),
-            _ => Err(unavailable(shard, "has no leader")),
+        match self.accounts.administer(shard, request).await? {
+            Administered::Imported(results) if results.len() == written => Ok(results),
+            _ => Err(cannot(shard)),
         }
     }
 
@@ -418,51 +389,6 @@ fn problem(shard: &ShardStatus) -> Option<String> {
     }
 }
 
-fn unavailable(shard: ShardId, why: &str) -> BrokerError {
-    BrokerError::Unavailable(format!("shard {} {why}", shard.0))
-}
-
-/// One page of accounts, slot by slot.
-fn list(
-    groups: &GroupsHandle,
-    map: &ShardMap,
-    filter: &UserFilter,
-    after: Option<Cursor>,
-    count: usize,
-) -> Result<UserPage, BrokerError> {
-    let mut after = after.as_ref().and_then(last_of);
-    let first = after.as_ref().map_or(0, |last| jid::slot(last.as_str()));
-    let (mut accounts, mut looked_at) = (Vec::new(), 0);
-    for slot in first..SHARD_SLOTS {
-        let shard = map.shard_of(slot);
-        let group = groups.group(heronry_cluster::ShardId(shard.0));
-        let group =
-            group.ok_or_else(|| unavailable(shard, "is on other nodes: list accounts at one that has all shards"))?;
-        let rows = group.rows();
-        loop {
-            let wanted = count - accounts.len();
-            let page = accounts_of(&rows, slot, after.as_ref(), wanted);
-            let page = page.map_err(|error| BrokerError::Failed(error.to_string()))?;
-            let is_last = page.len() < wanted;
-            looked_at += page.len();
-            if let Some(last) = page.last() {
-                after = Some(last.jid.clone());
-            }
-            accounts.extend(page.into_iter().filter(|account| filter.admits(&account.jid)));
-            if accounts.len() >= count || (looked_at >= LOOKED_AT_MAX && after.is_some()) {
-                let next = after.map(|last| Cursor(last.as_str().to_owned().into()));
-                return Ok(UserPage { accounts, next });
-            }
-            if is_last {
-                break;
-            }
-        }
-        after = None;
-    }
-    Ok(UserPage { accounts, next: None })
-}
-
-/// The account a page ended with.
-fn last_of(cursor: &Cursor) -> Option<BareJid> {
-    BareJid::parse(std::str::from_utf8(&cursor.0).ok()?).ok()
+fn cannot(shard: ShardId) -> BrokerError {
+    BrokerError::Unavailable(format!("shard {} cannot do it at present", shard.0))
 }

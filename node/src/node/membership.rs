@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use heronry_cluster::{
     PeerId, Store,
     map::{METADATA, Newcomer, Roles},
@@ -19,7 +20,7 @@ use heronry_xmpp::{
     random::Random as _,
 };
 
-use super::peering::Peering;
+use super::{accounts::Accounts, peering::Peering};
 use crate::{
     StartError,
     clock::SystemRandom,
@@ -44,6 +45,7 @@ pub(super) async fn start(
     own: EdgeId,
     peering: &Peering,
     hub: &Arc<Hub>,
+    accounts: &Arc<Accounts>,
 ) -> Result<Member, StartError> {
     let options = options(config, &*store)?;
     let mut cluster = [0; 16];
@@ -54,6 +56,7 @@ pub(super) async fn start(
     };
     let told = Arc::new(Told {
         peering: peering.clone(),
+        accounts: Arc::clone(accounts),
         member: OnceLock::new(),
     });
     let started = Member::start(Tcp, store, drawn, options, Arc::clone(&told) as _).await;
@@ -71,6 +74,7 @@ pub(super) async fn start(
     })?;
     // Nothing was told before there was a link, and there is none before this node is a member.
     let _ = told.member.set(member.downgrade());
+    accounts.belong_to(member.downgrade());
     peering.go_over(Arc::new(MemberLinks(member.downgrade())));
     tokio::spawn(follow(member.downgrade(), peering.clone()));
     tokio::spawn(count(member.downgrade(), Arc::clone(hub)));
@@ -146,12 +150,18 @@ fn edge(peer: PeerId) -> EdgeId {
 /// What other nodes say.
 struct Told {
     peering: Peering,
+    accounts: Arc<Accounts>,
     member: OnceLock<WeakMember>,
 }
 
 impl Neighbours for Told {
     fn message(&self, from: PeerId, message: Bytes) {
         self.peering.message(edge(from), message);
+    }
+
+    fn call(&self, from: PeerId, request: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let accounts = Arc::clone(&self.accounts);
+        Box::pin(async move { accounts.answer(from, request).await })
     }
 
     fn up(&self, peer: PeerId, again: bool) {

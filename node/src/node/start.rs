@@ -9,8 +9,8 @@ use heronry_cluster::{RocksStore, Store};
 use heronry_xmpp::link::{EdgeId, NodeId};
 
 use super::{
-    LocalBroker, Node, Running, broker::Parts, core_part::CorePart, edge_part::EdgePart, membership, middle::Middle,
-    peering::Peering,
+    LocalBroker, Node, Running, accounts::Accounts, broker::Parts, core_part::CorePart, edge_part::EdgePart,
+    membership, middle::Middle, peering::Peering,
 };
 use crate::{
     StartError,
@@ -40,13 +40,14 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     let edge_part = EdgePart::start(&config, &middle)?;
     let core_part = CorePart::start(&config, &middle, Vec::new()).await?;
     let peering = Peering::new(&middle, Arc::clone(&core_part.shards));
+    let accounts = Arc::new(Accounts::new(&config, &middle));
     let store_of_groups: Arc<dyn Store> = Arc::clone(&store) as _;
-    let member = membership::start(&config, store_of_groups, own, &peering, &middle.hub).await?;
+    let member = membership::start(&config, store_of_groups, own, &peering, &middle.hub, &accounts).await?;
     let parts = Parts {
         node,
         hub: middle.hub,
         router: middle.router,
-        inboxes: middle.inboxes,
+        accounts,
         statuses: middle.statuses,
         groups: member.groups(),
         map: middle.map,

@@ -309,7 +309,7 @@ fn keys_of(keys: &proto::Keys) -> Read<ScramKeys> {
         .map_or(no("what are no keys"), Ok)
 }
 
-fn all_keys(keys: &[proto::Keys]) -> Read<Box<[ScramKeys]>> {
+pub(super) fn all_keys(keys: &[proto::Keys]) -> Read<Box<[ScramKeys]>> {
     keys.iter().map(keys_of).collect()
 }
 

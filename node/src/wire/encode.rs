@@ -304,7 +304,7 @@ fn hash_of(hash: ScramHash) -> proto::Hash {
     }
 }
 
-fn keys_of(keys: &ScramKeys) -> proto::Keys {
+pub(super) fn keys_of(keys: &ScramKeys) -> proto::Keys {
     proto::Keys {
         hash: hash_of(keys.hash()).into(),
         salt: Bytes::copy_from_slice(keys.salt()),

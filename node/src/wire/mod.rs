@@ -3,6 +3,7 @@
 //! Stanzas travel as [`heronry_xmpp::stanza::Stanza::encode`] puts them, so nobody parses XML again. Several messages make one
 //! frame. What cannot be read as a whole is refused as a whole: its sender and its receiver then do not agree on what was said.
 
+pub(crate) mod administer;
 mod decode;
 mod encode;
 #[cfg(test)]

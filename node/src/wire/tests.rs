@@ -502,3 +502,136 @@ fn a_stanza_that_is_kept_does_not_keep_the_frame() {
     assert_eq!(items.len(), 2);
     assert!(held.is_unique(), "somebody holds a part of the frame");
 }
+
+mod administer {
+    use heronry_xmpp::{
+        rows::SHARD_SLOTS,
+        shard::{Account, Administer, Administered, Existing, Imported, Listed},
+    };
+
+    use super::{super::administer::*, *};
+    use crate::admin::UserFilter;
+
+    fn account() -> impl Strategy<Value = Account> {
+        (bare(), some_keys()).prop_map(|(jid, keys)| Account {
+            jid,
+            keys: keys.into_vec(),
+        })
+    }
+
+    fn position() -> impl Strategy<Value = Position> {
+        (0..SHARD_SLOTS, option::of(bare())).prop_map(|(slot, after)| Position { slot, after })
+    }
+
+    fn ask() -> impl Strategy<Value = Ask> {
+        let existing = prop_oneof![Just(Existing::Replace), Just(Existing::Keep), Just(Existing::Refuse)];
+        let administer = prop_oneof![
+            account().prop_map(Administer::Add),
+            account().prop_map(Administer::SetKeys),
+            bare().prop_map(Administer::Delete),
+            (vec(account(), 0..4), existing).prop_map(|(accounts, existing)| Administer::Import {
+                accounts: accounts.into(),
+                existing,
+            }),
+        ];
+        let page = (position(), text(), text(), 1..1000usize, 0..1000usize);
+        prop_oneof![
+            (any::<u16>(), administer).prop_map(|(shard, request)| Ask::Administer(ShardId(shard), request)),
+            page.prop_map(|(from, domain, prefix, count, looked_at_max)| Ask::Page(Page {
+                from,
+                filter: UserFilter { domain, prefix },
+                count,
+                looked_at_max,
+            })),
+        ]
+    }
+
+    fn answer() -> impl Strategy<Value = Answer> {
+        let imported = prop_oneof![
+            Just(Imported::Created),
+            Just(Imported::Replaced),
+            Just(Imported::Kept),
+            Just(Imported::Exists),
+        ];
+        let administered = prop_oneof![
+            Just(Administered::Done),
+            Just(Administered::Exists),
+            Just(Administered::Unknown),
+            Just(Administered::Unavailable),
+            vec(imported, 0..5).prop_map(Administered::Imported),
+        ];
+        let listed = (account(), any::<u64>()).prop_map(|(Account { jid, keys }, created)| Listed {
+            jid,
+            created: Timestamp(created),
+            keys,
+        });
+        let listing = (vec(listed, 0..4), 0..9000usize, option::of(position()));
+        prop_oneof![
+            administered.prop_map(Answer::Administered),
+            listing.prop_map(|(accounts, looked_at, next)| Answer::Listing(Listing {
+                accounts,
+                looked_at,
+                next,
+            })),
+            any::<bool>().prop_map(|elsewhere| Answer::NotLed { elsewhere }),
+            text().prop_map(Answer::Failed),
+            Just(Answer::Silent),
+        ]
+    }
+
+    /// Keys are not shown, so what is compared is the form.
+    fn same(one: &Bytes, other: &Bytes, one_shown: String, other_shown: String) -> Result<(), TestCaseError> {
+        prop_assert_eq!(one, other);
+        prop_assert_eq!(one_shown, other_shown);
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_asked_for_an_operator_is_read_as_it_was_written(ask in ask()) {
+            let bytes = ask.encode();
+            let read = Ask::decode(bytes.clone()).expect("a question");
+            same(&bytes, &read.encode(), format!("{ask:?}"), format!("{read:?}"))?;
+        }
+
+        #[test]
+        fn what_is_answered_is_read_as_it_was_written(answer in answer()) {
+            let bytes = answer.encode();
+            let read = Answer::decode(bytes.clone()).expect("an answer");
+            same(&bytes, &read.encode(), format!("{answer:?}"), format!("{read:?}"))?;
+        }
+
+        #[test]
+        fn whatever_a_node_sends_is_read_or_refused(bytes in vec(any::<u8>(), 0..200), ask in ask(), cut in 0..200usize) {
+            let _ = (Ask::decode(bytes.clone().into()), Answer::decode(bytes.into()));
+            let whole = ask.encode();
+            let part = whole.slice(..cut.min(whole.len()));
+            let _ = (Ask::decode(part.clone()), Answer::decode(part));
+        }
+    }
+
+    #[test]
+    fn what_would_read_for_ever_or_nowhere_is_refused() {
+        let page = |slot, count| {
+            let page = proto_page(slot, count);
+            Ask::decode(page)
+        };
+        assert!(page(0, 1).is_ok());
+        assert!(page(0, 0).is_err(), "no account at a time");
+        assert!(page(u32::from(SHARD_SLOTS), 1).is_err(), "no slot of accounts");
+        assert!(page(1 << 16, 1).is_err(), "no slot at all");
+        assert!(Ask::decode(Bytes::new()).is_err());
+        assert!(Answer::decode(Bytes::new()).is_err());
+    }
+
+    fn proto_page(slot: u32, count: u32) -> Bytes {
+        use heronry_proto::administer as proto;
+        let page = proto::Page {
+            slot,
+            count,
+            ..proto::Page::default()
+        };
+        let what = Some(proto::ask::What::Page(page));
+        proto::Ask { what }.encode_to_vec().into()
+    }
+}

@@ -13,6 +13,7 @@ mod door;
 mod exit_codes;
 mod failover;
 mod fake;
+mod forward;
 mod full_disk;
 mod guide;
 mod interop;
