@@ -284,7 +284,7 @@ async fn messages_arrive_in_order_and_shards_survive_their_leader() {
 
     let three = NodeId(3);
     let asked = members[1].ask(three, Bytes::from_static(b"who"), PATIENCE).await;
-    assert_eq!(asked.as_deref(), Ok(&b"heard from 2: who"[..]));
+    assert_eq!(asked.as_deref(), Ok(&b"heard from 0000000000000002: who"[..]));
     let asked = members[1].ask(three, Bytes::from_static(b"nonsense"), PATIENCE).await;
     assert!(asked.is_err_and(|error| error.contains("that is nonsense")));
     let large = Bytes::from(vec![0; TransportLimits::default().call_bytes_max + 1]);
