@@ -1,8 +1,11 @@
 //! What every store does. Each test runs against the one in memory and the one on disk, before and after a restart.
 
-use std::sync::{Arc, Mutex, mpsc};
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    time::{Duration, Instant},
+};
 
-use heronry_storage::{LogState, MemoryStore, NodeId, Rows, ShardId, Store, StoreError, Write};
+use heronry_storage::{LogState, MemoryStore, NodeId, Options, RocksStore, Rows, ShardId, Store, StoreError, Write};
 
 use super::*;
 
@@ -308,7 +311,7 @@ fn what_was_given_before_a_close_is_done_and_nothing_after() {
 
 #[test]
 fn a_callback_may_be_the_last_to_hold_the_store() {
-    let (_directory, stores) = both();
+    let (directory, stores) = both();
     for store in stores {
         let (sender, receiver) = mpsc::channel();
         let held = Arc::clone(&store);
@@ -319,6 +322,12 @@ fn a_callback_may_be_the_last_to_hold_the_store() {
         store.append(A, vec![record(0)], done);
         drop(store);
         assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), Ok(()));
+    }
+    // The thread that called it closes the store, after the call.
+    let until = Instant::now() + PATIENCE;
+    while RocksStore::open(directory.path(), Options::default()).is_err() {
+        assert!(Instant::now() < until, "the store stays open");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
