@@ -116,9 +116,12 @@ impl Node {
         self.listening.get().map_or(&[], |listening| &listening.c2s_tls)
     }
 
-    /// Has the files of the certificate looked at now, as is done at every `tls.check_interval`.
+    /// Has the files of certificates looked at now, devices' and links', as is done at every `tls.check_interval`. To be called on a runtime.
     pub fn look_at_certificate(&self) {
         self.tls.hurry();
+        if let Some(member) = self.member() {
+            tokio::spawn(async move { member.reread_certificates().await });
+        }
     }
 
     /// The node as the admin port sees it.

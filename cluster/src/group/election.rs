@@ -46,9 +46,20 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Election {
     /// Since when no promise to a leader holds.
     leaderless: Option<Instant>,
+    /// When this node stands again.
     next: Option<Instant>,
+    /// When a heartbeat was sent last.
     heartbeat: Option<Instant>,
+    /// The term that is handed over, and until when that may take.
     handing_over: Option<(u64, Instant)>,
+}
+
+impl Election {
+    /// No election is needed: the next one begins in order again.
+    fn is_led(&mut self) {
+        self.leaderless = None;
+        self.next = None;
+    }
 }
 
 impl Group {
@@ -66,7 +77,7 @@ impl Group {
         };
         let mut election = lock(&inner.state.election);
         if is_leader {
-            election.leaderless = None;
+            election.is_led();
             if election
                 .handing_over
                 .is_some_and(|(of, until)| of == term && now >= until)
@@ -88,7 +99,7 @@ impl Group {
         }
         election.handing_over = None;
         let Some(rank) = self.rank() else {
-            election.leaderless = None;
+            election.is_led();
             return;
         };
         if inner
@@ -97,7 +108,7 @@ impl Group {
             .leader()
             .is_some_and(|(leader, _)| leader != inner.peers.liveness.me() && self.holds(leader))
         {
-            election.leaderless = None;
+            election.is_led();
             return;
         }
         let quiet = inner.peers.liveness.quiet_until();

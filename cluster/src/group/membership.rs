@@ -1,7 +1,6 @@
 //! Who holds replicas of a group, and how that is changed. Only its leader can.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use heronry_storage::NodeId;
 use openraft::{
@@ -11,7 +10,7 @@ use openraft::{
     raft::ClientWriteResponse,
 };
 
-use super::{Group, lease::lock, type_config::Types};
+use super::{Group, type_config::Types};
 
 /// Who holds replicas of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,12 +98,6 @@ impl Group {
         let data = metrics.borrow_watched();
         let matched = data.replication.as_ref()?.get(&node.0)?.as_ref()?;
         Some(data.last_log.map_or(0, |last| last.index).saturating_sub(matched.index))
-    }
-
-    /// Whether this replica votes.
-    pub fn votes(&self) -> bool {
-        let voters = Arc::clone(&lock(&self.0.state.voters));
-        voters.iter().flatten().any(|node| *node == self.0.node)
     }
 }
 

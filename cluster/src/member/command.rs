@@ -88,7 +88,7 @@ pub(super) async fn here(inner: &Inner, group: &Group, command: &Command) -> Res
             "the metadata group has no majority at present".to_owned(),
         ));
     }
-    let map = ClusterMap::read(&group.rows(), group.applied()).map_err(|error| unavailable(&error))?;
+    let map = map::read(group).map_err(|error| unavailable(&error))?;
     let map = map.ok_or_else(|| CommandError::Unavailable("the cluster has no map yet".to_owned()))?;
     let writes = command.evaluate(&map)?;
     if writes.is_empty() {
@@ -97,11 +97,11 @@ pub(super) async fn here(inner: &Inner, group: &Group, command: &Command) -> Res
     let at = Timestamp(group.last_at().0 + 1);
     let batch = Batch { at, writes };
     let round = rounds.next(term);
-    let committed = group
+    group
         .propose(round, vec![batch])
         .await
         .map_err(|error| unavailable(&error))?;
-    let map = ClusterMap::read(&group.rows(), committed.index).map_err(|error| unavailable(&error))?;
+    let map = map::read(group).map_err(|error| unavailable(&error))?;
     let map = map.ok_or_else(|| CommandError::Unavailable("the map is gone".to_owned()))?;
     map::heard(inner, map.clone());
     Ok(Arc::new(map))

@@ -146,7 +146,7 @@ async fn come_in(inner: &Arc<Inner>, map: ClusterMap) {
     }
 }
 
-async fn found(inner: &Inner, map: &ClusterMap) -> Result<(), String> {
+async fn found(inner: &Inner, founded: &ClusterMap) -> Result<(), String> {
     let group = inner
         .groups
         .create(METADATA, true)
@@ -159,16 +159,15 @@ async fn found(inner: &Inner, map: &ClusterMap) -> Result<(), String> {
     let Leadership::Leader { term } = *leads.map_err(|error| error.to_string())? else {
         return Err("the metadata group has stopped".to_owned());
     };
-    let has_rows = ClusterMap::read(&group.rows(), group.applied()).map_err(|error| error.to_string())?;
-    if has_rows.is_none() {
+    if map::read(&group)?.is_none() {
         let batch = Batch {
             at: Timestamp(1),
-            writes: map.rows(),
+            writes: founded.rows(),
         };
         let committed = group.propose(Round { term, round: 0 }, vec![batch]).await;
         committed.map_err(|error| error.to_string())?;
     }
-    for shard in map.shards.keys() {
+    for shard in founded.shards.keys() {
         inner
             .groups
             .create(*shard, true)

@@ -7,6 +7,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::{Inner, joining};
 use crate::{
+    Group,
     joining::Standing,
     map::{ClusterMap, METADATA},
     message::{self, Request},
@@ -28,56 +29,85 @@ pub(super) fn heard(inner: &Inner, map: ClusterMap) -> bool {
         return false;
     }
     let map = Arc::new(map);
-    let news = inner.map.send_if_modified(|known| {
+    inner.map.send_if_modified(|known| {
         let newer = known.as_ref().is_none_or(|known| known.version < map.version);
         if newer {
             *known = Some(Arc::clone(&map));
         }
         newer
-    });
-    if !news {
-        return false;
+    })
+}
+
+/// Does what newer maps say, in their order, for ever: links and groups hear who is a member, and the next start finds the map.
+pub(super) async fn follow(inner: Arc<Inner>) {
+    let mut maps = inner.map.subscribe();
+    // One may have been there before this began.
+    maps.mark_changed();
+    while maps.changed().await.is_ok() {
+        let Some(map) = maps.borrow_and_update().clone() else {
+            continue;
+        };
+        if let Some(transport) = inner.transport.get() {
+            transport.wanted(
+                map.members()
+                    .map(|(node, member)| (node, member.address.clone()))
+                    .collect(),
+            );
+            transport.set_feature_level_in_use(map.feature_level);
+        }
+        inner.groups.know(map.members().map(|(node, _)| node).collect());
+        if map.version == 0 {
+            // It is kept already: this node has founded the cluster.
+            continue;
+        }
+        let store = Arc::clone(&inner.store);
+        // On a disk that hangs nothing but this waits for it.
+        let kept =
+            tokio::task::spawn_blocking(move || joining::keep(&*store, &Standing::Member(Box::new((*map).clone()))));
+        if let Ok(Err(error)) = kept.await {
+            tracing::warn!(%error, "the cluster's map cannot be kept");
+        }
     }
-    let others = map.members().filter(|(node, _)| *node != inner.id.node);
-    let wanted = others.map(|(node, member)| (node, member.address.clone())).collect();
-    if let Some(transport) = inner.transport.get() {
-        transport.wanted(wanted);
-        transport.set_feature_level_in_use(map.feature_level);
+}
+
+/// The map in the rows of the metadata group's replica here; `None`: there is none yet.
+///
+/// # Errors
+/// A sentence, when the rows cannot be read or are not a map.
+pub(super) fn read(group: &Group) -> Result<Option<ClusterMap>, String> {
+    loop {
+        let applied = group.applied();
+        let map = ClusterMap::read(&group.rows(), applied).map_err(|error| error.to_string());
+        // What was applied meanwhile may be in a part of it.
+        if group.applied() == applied {
+            return map;
+        }
     }
-    let members: Vec<NodeId> = map.members().map(|(node, _)| node).collect();
-    inner.groups.know(members);
-    if map.version > 0
-        && let Err(error) = joining::keep(&*inner.store, &Standing::Member(Box::new((*map).clone())))
-    {
-        tracing::warn!(%error, "the cluster's map cannot be kept");
-    }
-    true
 }
 
 /// Looks for newer maps, for ever.
 pub(super) async fn run(inner: Arc<Inner>) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut read, mut looks) = (0, 0u32);
+    let (mut seen, mut looks) = (0, 0u32);
     loop {
         ticks.tick().await;
         looks = looks.wrapping_add(1);
         let Some(known) = inner.map.borrow().clone() else {
             continue;
         };
-        if let Some(group) = inner.groups.group(METADATA) {
-            let applied = group.applied();
-            if applied > read {
-                match ClusterMap::read(&group.rows(), applied) {
-                    Ok(Some(map)) => {
-                        read = applied;
-                        if heard(&inner, map) {
-                            tell(&inner);
-                        }
+        if let Some(group) = inner.groups.group(METADATA)
+            && group.applied() > seen
+        {
+            match read(&group) {
+                Ok(Some(map)) => {
+                    seen = map.version;
+                    if heard(&inner, map) {
+                        tell(&inner);
                     }
-                    Ok(None) => {}
-                    Err(error) => tracing::warn!(%error, "the cluster's map cannot be read"),
                 }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the cluster's map cannot be read"),
             }
         }
         if looks.is_multiple_of(ASK_EVERY) {

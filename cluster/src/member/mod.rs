@@ -247,6 +247,7 @@ impl Member {
         let _ = inner.transport.set(transport);
         let tasks = vec![
             tokio::spawn(joining::run(Arc::clone(&inner), machine, asked)),
+            tokio::spawn(map::follow(Arc::clone(&inner))),
             tokio::spawn(map::run(Arc::clone(&inner))),
             tokio::spawn(control::run(Arc::clone(&inner))),
         ];
@@ -313,6 +314,13 @@ impl Member {
         match self.connected(peer.node) {
             Some(connected) => connected != peer,
             None => !self.0.groups.is_alive(peer.node),
+        }
+    }
+
+    /// Looks at the files of the links' certificates now.
+    pub async fn reread_certificates(&self) {
+        if let Some(transport) = self.0.transport.get() {
+            transport.reread_certificates().await;
         }
     }
 

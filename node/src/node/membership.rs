@@ -172,12 +172,18 @@ impl Neighbours for Told {
         self.peering.down(edge(peer));
         let (peering, member) = (self.peering.clone(), self.member.get().cloned());
         tokio::spawn(async move {
-            tokio::time::sleep(LOST_AFTER).await;
-            if member
-                .and_then(|member| member.upgrade())
-                .is_some_and(|member| member.is_gone(peer))
-            {
-                peering.lost(edge(peer));
+            // Until it is back, or known to be gone: it may answer pings yet and die later.
+            loop {
+                tokio::time::sleep(LOST_AFTER).await;
+                let Some(member) = member.as_ref().and_then(WeakMember::upgrade) else {
+                    return;
+                };
+                if member.is_gone(peer) {
+                    return peering.lost(edge(peer));
+                }
+                if member.connected(peer.node).is_some() {
+                    return;
+                }
             }
         });
     }
@@ -233,17 +239,16 @@ async fn follow(weak: WeakMember, peering: Peering) {
     let Some((mut groups, mut map)) = weak.upgrade().map(|member| (member.groups_changed(), member.map())) else {
         return;
     };
-    let mut present = BTreeSet::new();
+    let mut present = BTreeSet::<heronry_cluster::ShardId>::new();
     loop {
         let Some(member) = weak.upgrade() else { return };
         groups.borrow_and_update();
         let others = map.borrow_and_update().as_ref().map(|map| map.members().count());
         peering.set_alone(others.is_none_or(|members| members <= 1));
-        let here: Vec<_> = member.groups().list();
-        let here: Vec<_> = here.into_iter().filter(|group| group.shard() != METADATA).collect();
+        let mut here = member.groups().list();
+        here.retain(|group| group.shard() != METADATA);
         let now: BTreeSet<_> = here.iter().map(|group| group.shard()).collect();
         for gone in present.difference(&now) {
-            let gone: &heronry_cluster::ShardId = gone;
             peering.remove_shard(ShardId(gone.0)).await;
         }
         for group in here.into_iter().filter(|group| !present.contains(&group.shard())) {

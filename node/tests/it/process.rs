@@ -159,13 +159,22 @@ impl Broker {
             let _ = send.send(String::from_utf8_lossy(&text).into_owned());
         });
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
-        let mut ready = String::new();
-        // Ends with the process when there is no such line.
-        stdout.read_line(&mut ready).unwrap();
+        let (first, line) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut ready = String::new();
+            // Ends with the process when there is no such line.
+            stdout.read_line(&mut ready).unwrap();
+            let _ = first.send((ready, stdout));
+        });
+        let (ready, stdout) = match line.recv_timeout(2 * PATIENCE) {
+            Ok((ready, stdout)) => (ready, Some(stdout)),
+            // What it says instead is told below.
+            Err(_) => (String::new(), None),
+        };
         let mut broker = Self {
             process,
             ready,
-            stdout: Some(stdout),
+            stdout,
             stderr,
         };
         if !broker.ready.starts_with("heronry: ready") {
