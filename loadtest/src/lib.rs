@@ -3,6 +3,7 @@
 //! - [`measure`]: the server's process, latencies, and whether the generator itself was the limit;
 //! - [`fleet`]: accounts and how they log in; [`traffic`]: the hot path of message scenarios;
 //! - [`contacts`]: accounts that see each other's presence;
+//! - [`history`]: what devices saw, and whether the server kept its promises;
 //! - [`scenario`]: one file for each thing that is measured;
 //! - [`report`], [`progress`], [`options`]: what people and programs see of it.
 //!
@@ -11,6 +12,7 @@
 
 pub mod contacts;
 pub mod fleet;
+pub mod history;
 pub mod measure;
 pub mod options;
 pub mod progress;
