@@ -29,11 +29,14 @@ pub mod transport;
 mod wire;
 
 pub use error::{ProposeError, StartError};
-pub use group::{ChangeError, Committed, Group, Leadership, Membership, Proposal, Refused, Round, Term};
+pub use group::{
+    ChangeError, Committed, ExportError, Exported, Group, Leadership, Membership, Position, Proposal, Refused, Round,
+    Term,
+};
 pub use groups::{Groups, GroupsHandle};
 pub use heronry_storage::{
-    Batch, Key, MemoryStore, NodeId, OpenError, RocksStore, Rows, RowsError, ShardId, ShardRows, Store, StoreError,
-    Timestamp, Value, Write,
+    Batch, Chunks, Key, MemoryStore, NodeId, OpenError, RocksStore, Rows, RowsError, ShardId, ShardRows,
+    SnapshotReader, Store, StoreError, Timestamp, Value, Write,
 };
 pub use identity::{ClusterId, NoClusterId};
 pub use metrics::METRICS;

@@ -1,6 +1,7 @@
 //! A cluster node, put together: store, groups, shards, edge. The only file that knows everyone.
 
 mod accounts;
+mod backup;
 mod broker;
 mod cluster;
 mod core_part;
@@ -9,6 +10,7 @@ mod membership;
 mod metrics;
 mod middle;
 mod peering;
+mod restore;
 mod start;
 #[cfg(test)]
 mod tests;

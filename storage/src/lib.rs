@@ -36,5 +36,5 @@ pub use metrics::{METRICS, Metric, MetricKind};
 pub use options::Options;
 pub use rocks::RocksStore;
 pub use rows::ShardRows;
-pub use snapshot::Chunks;
+pub use snapshot::{Chunks, SnapshotReader};
 pub use store::{Done, Health, LogState, NodeId, Record, ShardId, Store};

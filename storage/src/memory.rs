@@ -392,7 +392,7 @@ impl Store for MemoryStore {
     }
 
     fn import(&self, shard: ShardId, chunks: Chunks) -> Result<Bytes, StoreError> {
-        let (mut reader, applied) = snapshot::Reader::start(chunks)?;
+        let (mut reader, applied) = snapshot::SnapshotReader::start(chunks)?;
         let mut rows = BTreeMap::new();
         while let Some(chunk) = reader.rows()? {
             rows.extend(chunk.into_iter().map(|row| (row.key, row.value)));

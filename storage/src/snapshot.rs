@@ -71,14 +71,23 @@ impl Writer {
 }
 
 /// Takes rows out of chunks and checks that all are there.
-pub(crate) struct Reader {
+pub struct SnapshotReader {
     chunks: Chunks,
     count: u64,
 }
 
-impl Reader {
+impl std::fmt::Debug for SnapshotReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SnapshotReader({} rows so far)", self.count)
+    }
+}
+
+impl SnapshotReader {
     /// The reader, and the position of the snapshot's rows.
-    pub(crate) fn start(mut chunks: Chunks) -> Result<(Self, Bytes), StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when that is no snapshot, or one of a later form; what `chunks` gives.
+    pub fn start(mut chunks: Chunks) -> Result<(Self, Bytes), StoreError> {
         let (kind, body) = open(chunks.next().ok_or_else(|| corrupt("it has no header"))??)?;
         if kind != HEADER {
             return Err(corrupt("it does not start with a header"));
@@ -91,7 +100,10 @@ impl Reader {
     }
 
     /// The rows of the next chunk; `None`: that was all, and nothing is missing.
-    pub(crate) fn rows(&mut self) -> Result<Option<Vec<SnapshotRow>>, StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the snapshot is not as it was made; what `chunks` gives.
+    pub fn rows(&mut self) -> Result<Option<Vec<SnapshotRow>>, StoreError> {
         let (kind, body) = open(self.chunks.next().ok_or_else(|| corrupt("it has no end"))??)?;
         match kind {
             ROWS => {
@@ -159,7 +171,7 @@ mod tests {
     }
 
     fn read(chunks: Vec<Bytes>) -> Result<Vec<SnapshotRow>, StoreError> {
-        let (mut reader, _) = Reader::start(Box::new(chunks.into_iter().map(Ok)))?;
+        let (mut reader, _) = SnapshotReader::start(Box::new(chunks.into_iter().map(Ok)))?;
         let mut rows = Vec::new();
         while let Some(more) = reader.rows()? {
             rows.extend(more);
@@ -174,7 +186,7 @@ mod tests {
             let mut chunks = vec![header];
             chunks.extend(rows.iter().filter_map(|(key, value)| writer.row(key.clone().into(), value.clone().into())));
             chunks.extend(writer.end());
-            prop_assert_eq!(Reader::start(Box::new(chunks.clone().into_iter().map(Ok))).unwrap().1, applied);
+            prop_assert_eq!(SnapshotReader::start(Box::new(chunks.clone().into_iter().map(Ok))).unwrap().1, applied);
             let read = read(chunks).unwrap().into_iter().map(|row| (row.key.to_vec(), row.value.to_vec()));
             prop_assert_eq!(read.collect::<Vec<_>>(), rows);
         }

@@ -3,6 +3,7 @@
 mod chain;
 mod convert;
 mod election;
+mod export;
 mod guard;
 mod lease;
 mod log;
@@ -32,6 +33,7 @@ use openraft::{Raft, SnapshotPolicy, vote::RaftLeaderIdExt};
 use prost::Message;
 use tokio::sync::{Notify, watch};
 
+pub use self::export::{ExportError, Exported, Position};
 pub use self::membership::{ChangeError, Membership};
 pub use self::proposal::{Committed, Proposal, Refused};
 use self::{

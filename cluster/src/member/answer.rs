@@ -80,7 +80,14 @@ impl Handler for Answers {
         chunks: BoxStream<'static, Result<Bytes, String>>,
     ) -> BoxFuture<'static, Result<Bytes, String>> {
         Box::pin(async move {
-            let groups = self.member()?.groups.clone();
+            let member = self.member()?;
+            if let Some(Request::Node(header)) = message::decode(header.clone()) {
+                let neighbours = Arc::clone(&member.neighbours);
+                drop(member);
+                return neighbours.transfer(from, header, chunks).await;
+            }
+            let groups = member.groups.clone();
+            drop(member);
             groups.receive(from, header, chunks).await
         })
     }

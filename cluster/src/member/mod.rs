@@ -55,6 +55,18 @@ pub trait Neighbours: Send + Sync + 'static {
     /// how many there are at a time is bounded by [`TransportLimits::calls_in_flight_max`] for each node.
     fn call(&self, from: PeerId, request: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
 
+    /// What another node [transfers](Member::transfer), and the answer to it. Chunks that are not taken hold up the sender; an error among
+    /// them is that it has broken off.
+    fn transfer(
+        &self,
+        from: PeerId,
+        header: Bytes,
+        chunks: BoxStream<'static, Result<Bytes, String>>,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
+        let _ = (from, header, chunks);
+        Box::pin(async { Err("nothing is expected".to_owned()) })
+    }
+
     /// Messages can be sent to that process. `again`: this was so before, and what was under way then may be lost.
     fn up(&self, peer: PeerId, again: bool);
 
@@ -300,6 +312,22 @@ impl Member {
     pub async fn ask(&self, node: NodeId, request: Bytes, timeout: Duration) -> Result<Bytes, String> {
         let request = message::encode(Request::Node(request));
         self.0.call(node, request, timeout).await
+    }
+
+    /// Transfers chunks to another node's [`Neighbours`], over a connection of their own and no faster than all bulk of this node may be; the
+    /// answer. Dropped, it breaks off.
+    ///
+    /// # Errors
+    /// A sentence, as for [`ask`](Self::ask).
+    pub async fn transfer(
+        &self,
+        node: NodeId,
+        header: Bytes,
+        chunks: BoxStream<'static, Bytes>,
+    ) -> Result<Bytes, String> {
+        let header = message::encode(Request::Node(header));
+        let transferred = self.0.transport()?.transfer(node, header, chunks).await;
+        transferred.map_err(|error| error.to_string())
     }
 
     /// Breaks the link of messages with a node: what came over it makes no sense. It is tried again.

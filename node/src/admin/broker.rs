@@ -2,8 +2,10 @@
 
 use std::{future::Future, sync::Arc};
 
+use futures::stream::BoxStream;
 use heronry_proto::admin::{
-    ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply, Resources, ShardStatus, Totals,
+    BackupReply, ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply, Resources,
+    RestoreAdvanceRequest, RestoreBeginRequest, RestorePhase, RestoreRowsRequest, ShardStatus, Totals,
 };
 use heronry_xmpp::{
     jid::BareJid,
@@ -57,6 +59,24 @@ pub trait Broker: Send + Sync + 'static {
         keys: Vec<ScramKeys>,
     ) -> impl Future<Output = Result<(), BrokerError>> + Send;
 
+    /// What a backup of the cluster is of.
+    fn backup(&self) -> impl Future<Output = Result<BackupReply, BrokerError>> + Send;
+
+    /// All rows of a shard as of one moment: chunks of a snapshot.
+    fn backup_shard(&self, shard: u16) -> impl Future<Output = Result<BackupRows, BrokerError>> + Send;
+
+    /// Begins to restore a backup, or says where it goes on.
+    fn restore_begin(
+        &self,
+        request: RestoreBeginRequest,
+    ) -> impl Future<Output = Result<RestorePhase, BrokerError>> + Send;
+
+    /// Takes rows of a backup. May be repeated.
+    fn restore_rows(&self, request: RestoreRowsRequest) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
+    /// All rows of the phases before have been taken.
+    fn restore_advance(&self, request: RestoreAdvanceRequest) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
     /// The cluster as this node sees it, or what it waits for.
     fn cluster_status(&self) -> impl Future<Output = Result<ClusterStatusReply, BrokerError>> + Send;
 
@@ -76,6 +96,9 @@ pub trait Broker: Send + Sync + 'static {
     /// Has replicas moved until they are balanced.
     fn cluster_rebalance(&self) -> impl Future<Output = Result<(), BrokerError>> + Send;
 }
+
+/// The rows of a shard for a backup; a stream that ends early lacks its last chunk.
+pub type BackupRows = BoxStream<'static, Result<bytes::Bytes, BrokerError>>;
 
 /// Where a page of a list ended; only the broker knows what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ pub mod token;
 
 pub(crate) use self::metrics::METRICS;
 pub use self::{
-    broker::{Broker, BrokerError, BrokerStatus, Cursor, UserFilter, UserPage},
+    broker::{BackupRows, Broker, BrokerError, BrokerStatus, Cursor, UserFilter, UserPage},
     server::{Admin, AdminOptions},
     token::Token,
 };

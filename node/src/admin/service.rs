@@ -2,14 +2,16 @@
 
 use std::{pin::Pin, sync::Arc, time::Instant};
 
-use futures::{Stream, TryStreamExt as _, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use heronry_proto::admin::{
-    ClusterDrainReply, ClusterDrainRequest, ClusterEvictReply, ClusterEvictRequest, ClusterInitReply,
-    ClusterInitRequest, ClusterRebalanceReply, ClusterRebalanceRequest, ClusterStatusReply, ClusterStatusRequest,
-    ExportedUser, Health, ListedUser, ScramHash as WireHash, ScramKeySet, ScramKeys as WireKeys, StatusReply,
-    StatusRequest, UserAddReply, UserAddRequest, UserCountReply, UserDeleteReply, UserDeleteRequest, UserExportReply,
-    UserImportReply, UserImportRequest, UserListReply, UserListRequest, UserPasswdReply, UserPasswdRequest,
-    admin_server, user_add_request, user_passwd_request,
+    BackupReply, BackupRequest, BackupShardReply, BackupShardRequest, ClusterDrainReply, ClusterDrainRequest,
+    ClusterEvictReply, ClusterEvictRequest, ClusterInitReply, ClusterInitRequest, ClusterRebalanceReply,
+    ClusterRebalanceRequest, ClusterStatusReply, ClusterStatusRequest, ExportedUser, Health, ListedUser,
+    RestoreAdvanceReply, RestoreAdvanceRequest, RestoreBeginReply, RestoreBeginRequest, RestoreRowsReply,
+    RestoreRowsRequest, ScramHash as WireHash, ScramKeySet, ScramKeys as WireKeys, StatusReply, StatusRequest,
+    UserAddReply, UserAddRequest, UserCountReply, UserDeleteReply, UserDeleteRequest, UserExportReply, UserImportReply,
+    UserImportRequest, UserListReply, UserListRequest, UserPasswdReply, UserPasswdRequest, admin_server,
+    user_add_request, user_passwd_request,
 };
 use heronry_xmpp::{
     jid::BareJid,
@@ -337,6 +339,55 @@ impl<B: Broker> admin_server::Admin for AdminService<B> {
         let import = Import::new(self.clone(), self.0.import_limits, replies);
         tokio::spawn(import.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<BackupReply>, Status> {
+        let reply = self.broker().backup().await.map_err(status)?;
+        Ok(Response::new(reply))
+    }
+
+    type BackupShardStream = Pin<Box<dyn Stream<Item = Result<BackupShardReply, Status>> + Send>>;
+
+    async fn backup_shard(
+        &self,
+        request: Request<BackupShardRequest>,
+    ) -> Result<Response<Self::BackupShardStream>, Status> {
+        let shard = request.into_inner().shard;
+        let shard = u16::try_from(shard).map_err(|_| Status::invalid_argument(format!("there is no shard {shard}")))?;
+        let chunks = self.broker().backup_shard(shard).await.map_err(status)?;
+        let replies = chunks.map(|chunk| match chunk {
+            Ok(chunk) => Ok(BackupShardReply { chunks: vec![chunk] }),
+            Err(error) => Err(status(error)),
+        });
+        Ok(Response::new(replies.boxed()))
+    }
+
+    async fn restore_begin(
+        &self,
+        request: Request<RestoreBeginRequest>,
+    ) -> Result<Response<RestoreBeginReply>, Status> {
+        let phase = self
+            .broker()
+            .restore_begin(request.into_inner())
+            .await
+            .map_err(status)?;
+        Ok(Response::new(RestoreBeginReply { phase: phase.into() }))
+    }
+
+    async fn restore_rows(&self, request: Request<RestoreRowsRequest>) -> Result<Response<RestoreRowsReply>, Status> {
+        self.broker().restore_rows(request.into_inner()).await.map_err(status)?;
+        Ok(Response::new(RestoreRowsReply {}))
+    }
+
+    async fn restore_advance(
+        &self,
+        request: Request<RestoreAdvanceRequest>,
+    ) -> Result<Response<RestoreAdvanceReply>, Status> {
+        self.broker()
+            .restore_advance(request.into_inner())
+            .await
+            .map_err(status)?;
+        Ok(Response::new(RestoreAdvanceReply {}))
     }
 
     async fn cluster_status(&self, _: Request<ClusterStatusRequest>) -> Result<Response<ClusterStatusReply>, Status> {

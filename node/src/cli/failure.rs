@@ -5,8 +5,8 @@
 //! | 1 | failed for a reason that has no code of its own; `status`: degraded |
 //! | 2 | usage or configuration; `status`: the broker cannot be asked |
 //! | 3 | another process uses the data directory |
-//! | 4 | the store is damaged |
-//! | 5 | the store was written by a newer version |
+//! | 4 | the store, or a backup, is damaged |
+//! | 5 | the store, or a backup, was written by a newer version |
 //! | 6 | the disk is full |
 //! | 7 | an address cannot be listened on |
 //! | 8 | certificate or key cannot be used |
@@ -20,6 +20,9 @@ use std::{io::Write as _, process::ExitCode};
 use crate::{StartError, config::ConfigError};
 
 pub(super) const USAGE: u8 = 2;
+pub(super) const DAMAGED: u8 = 4;
+pub(super) const NEWER: u8 = 5;
+pub(super) const FULL: u8 = 6;
 pub(super) const UNREACHABLE: u8 = 10;
 pub(super) const TOKEN: u8 = 11;
 pub(super) const REFUSED: u8 = 12;

@@ -1,6 +1,7 @@
 //! The command line. Every subcommand takes the same flags and finds the same configuration.
 
 mod accounts;
+mod backup;
 mod client;
 mod cluster;
 mod config;
@@ -8,6 +9,7 @@ mod export;
 mod failure;
 mod import;
 mod progress;
+mod restore;
 mod run;
 mod status;
 mod user;
@@ -55,6 +57,10 @@ enum Command {
     /// The cluster of a running broker
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Write everything that a running cluster keeps to a directory
+    Backup(backup::BackupArgs),
+    /// Bring a backup into a new cluster
+    Restore(restore::RestoreArgs),
     /// The configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -80,6 +86,14 @@ pub fn main() -> ExitCode {
             .configuration
             .load()
             .and_then(|loaded| cluster::run(command, &loaded.config)),
+        Command::Backup(args) => cli
+            .configuration
+            .load()
+            .and_then(|loaded| backup::run(&args, &loaded.config)),
+        Command::Restore(args) => cli
+            .configuration
+            .load()
+            .and_then(|loaded| restore::run(&args, &loaded.config)),
         Command::Status(args) => return status::run(&args, cli.configuration.load()),
         Command::Config(command) => config::run(&command, &cli.configuration),
     };

@@ -146,6 +146,9 @@ pub(super) fn values(loaded: &Loaded) -> Result<(), ConfigError> {
         let problem = "must be between 1 byte and half of `limits.entry_bytes_max`".to_owned();
         return refuse("limits.import_batch_bytes", problem);
     }
+    if limits.backup_shards_max == 0 {
+        return refuse("limits.backup_shards_max", "must be at least 1".to_owned());
+    }
     if limits.import_batches_max == 0 {
         return refuse("limits.import_batches_max", "must be at least 1".to_owned());
     }

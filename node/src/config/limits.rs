@@ -50,6 +50,8 @@ pub struct Limits {
     pub import_batch_bytes: usize,
     /// Most such batches under way, over all shards; beyond it the import is not read. One import runs at a time, another waits.
     pub import_batches_max: u16,
+    /// Most shards whose rows are read on this node, or sent to it, for backups at a time; further ones wait and are tried again.
+    pub backup_shards_max: u16,
     /// Most spans of traced stanzas that wait to be sent to `telemetry.otlp_endpoint`; beyond it they are dropped and counted.
     pub spans_waiting_max: u32,
     /// How long ending may take after SIGTERM or SIGINT, at most `10s`. What has been acknowledged is committed already.
@@ -606,6 +608,7 @@ impl Default for Limits {
             admin_connections_max: 64,
             import_batch_bytes: 64 << 10,
             import_batches_max: 32,
+            backup_shards_max: 4,
             spans_waiting_max: 4096,
             shutdown_timeout: Duration::from_secs(8),
             before_auth: BeforeAuth::default(),

@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use heronry_cluster::{Group, Leadership, PeerId, member::WeakMember};
+use heronry_cluster::{
+    Group, Leadership, PeerId,
+    member::{Member, WeakMember},
+};
 use heronry_xmpp::{
     jid,
     link::{NodeId, ShardId},
@@ -15,7 +18,7 @@ use heronry_xmpp::{
 };
 use tokio::sync::oneshot;
 
-use super::middle::Middle;
+use super::{backup::Exports, middle::Middle};
 use crate::{
     admin::{BrokerError, Cursor, UserFilter, UserPage},
     config::Config,
@@ -39,13 +42,17 @@ const LOOKED_AT_MAX: usize = 8192;
 /// Accounts of all shards, for operators and for other nodes.
 pub(super) struct Accounts {
     own: NodeId,
-    map: ShardMap,
+    pub(super) map: ShardMap,
     inboxes: Arc<Inboxes>,
     router: Arc<Router>,
     /// Bytes of one page of a shard: fits with its last account into an answer to another node.
     page_bytes: usize,
     /// Absent while the node starts: nobody asks then.
     member: OnceLock<WeakMember>,
+    pub(super) exports: Exports,
+    pub(super) domains: Vec<String>,
+    /// Bytes of rows that are committed together.
+    pub(super) batch_bytes: usize,
 }
 
 impl Accounts {
@@ -57,6 +64,9 @@ impl Accounts {
             router: Arc::clone(&middle.router),
             page_bytes: config.limits.link.call_bytes_max / 2,
             member: OnceLock::new(),
+            exports: Exports::new(config),
+            domains: config.domains.clone(),
+            batch_bytes: config.limits.import_batch_bytes,
         }
     }
 
@@ -148,18 +158,24 @@ impl Accounts {
             }
             Ask::Administer(..) => Answer::NotLed { elsewhere: true },
             Ask::Page(page) => self.page_here(page).await,
+            Ask::Backup(shard, ticket) => self.send_backup(from, shard, ticket).await,
         };
         Ok(answer.encode())
     }
 
     /// The other node that leads a shard, as far as is known.
-    fn led_elsewhere(&self, shard: ShardId) -> Option<NodeId> {
+    pub(super) fn led_elsewhere(&self, shard: ShardId) -> Option<NodeId> {
         self.router.leader(shard).filter(|node| *node != self.own)
     }
 
-    async fn ask(&self, node: NodeId, shard: ShardId, ask: &Ask, timeout: Duration) -> Result<Answer, BrokerError> {
-        let member = self.member.get().and_then(WeakMember::upgrade);
-        let member = member.ok_or_else(|| BrokerError::Unavailable("this node is starting or stopping".to_owned()))?;
+    pub(super) async fn ask(
+        &self,
+        node: NodeId,
+        shard: ShardId,
+        ask: &Ask,
+        timeout: Duration,
+    ) -> Result<Answer, BrokerError> {
+        let member = self.member()?;
         let to = heronry_cluster::NodeId(node.0);
         // It may have been done.
         let answer = member.ask(to, ask.encode(), timeout).await.map_err(|error| {
@@ -170,6 +186,11 @@ impl Accounts {
         })?;
         Answer::decode(answer)
             .map_err(|error| BrokerError::Failed(format!("the answer of node {to} makes no sense: {error}")))
+    }
+
+    pub(super) fn member(&self) -> Result<Member, BrokerError> {
+        let member = self.member.get().and_then(WeakMember::upgrade);
+        member.ok_or_else(|| BrokerError::Unavailable("this node is starting or stopping".to_owned()))
     }
 
     /// Has a shard of this node do it.
@@ -208,7 +229,7 @@ impl Accounts {
         }
     }
 
-    fn not_led(&self, shard: ShardId) -> Answer {
+    pub(super) fn not_led(&self, shard: ShardId) -> Answer {
         let elsewhere = self.led_elsewhere(shard).is_some();
         Answer::NotLed { elsewhere }
     }
@@ -219,7 +240,7 @@ impl Accounts {
     }
 
     /// The group of a shard, if this node leads it: then its rows are those of the shard.
-    fn led_here(&self, shard: ShardId) -> Option<Group> {
+    pub(super) fn led_here(&self, shard: ShardId) -> Option<Group> {
         let group = self.group(shard)?;
         let leads = match *group.leadership().borrow() {
             Leadership::Leader { term } => group.has_lease(term),
@@ -238,23 +259,23 @@ impl Accounts {
 
 const fn timeout_of(request: &Administer) -> Duration {
     match request {
-        Administer::Import { .. } => IMPORT_TIMEOUT,
+        Administer::Import { .. } | Administer::Restore(_) => IMPORT_TIMEOUT,
         Administer::Add(_) | Administer::SetKeys(_) | Administer::Delete(_) => ANSWER_TIMEOUT,
     }
 }
 
-fn unavailable(shard: ShardId, why: &str) -> BrokerError {
+pub(super) fn unavailable(shard: ShardId, why: &str) -> BrokerError {
     BrokerError::Unavailable(format!("shard {} {why}", shard.0))
 }
 
 /// Why there is no answer that fits.
-fn refused(shard: ShardId, answer: Answer) -> BrokerError {
+pub(super) fn refused(shard: ShardId, answer: Answer) -> BrokerError {
     match answer {
         Answer::NotLed { elsewhere: true } => unavailable(shard, "is led by another node at present"),
         Answer::NotLed { elsewhere: false } => unavailable(shard, "has no leader that is ready"),
         Answer::Silent => unavailable(shard, "does not answer"),
         Answer::Failed(sentence) => BrokerError::Failed(sentence),
-        Answer::Administered(_) | Answer::Listing(_) => BrokerError::Failed(format!(
+        Answer::Administered(_) | Answer::Listing(_) | Answer::Coming => BrokerError::Failed(format!(
             "the leader of shard {} has not answered what it was asked",
             shard.0
         )),

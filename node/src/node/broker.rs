@@ -15,8 +15,8 @@ use heronry_cluster::{
     member::{Member, WeakMember},
 };
 use heronry_proto::admin::{
-    ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply, Resources, ShardRole, ShardStatus,
-    Totals,
+    BackupReply, ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply, Resources,
+    RestoreAdvanceRequest, RestoreBeginRequest, RestorePhase, RestoreRowsRequest, ShardRole, ShardStatus, Totals,
 };
 use heronry_xmpp::{
     jid::{self, BareJid},
@@ -29,9 +29,10 @@ use super::{
     accounts::Accounts,
     cluster,
     metrics::{self, Space},
+    restore,
 };
 use crate::{
-    admin::{Broker, BrokerError, BrokerStatus, Cursor, UserFilter, UserPage},
+    admin::{BackupRows, Broker, BrokerError, BrokerStatus, Cursor, UserFilter, UserPage},
     config::{Config, Role},
     edge::{Edge, Hub},
     links::Router,
@@ -128,7 +129,11 @@ impl LocalBroker {
             Administered::Done | Administered::Imported(_) => Ok(()),
             Administered::Exists => Err(BrokerError::AlreadyExists(account.clone())),
             Administered::Unknown => Err(BrokerError::NotFound(account.clone())),
-            Administered::Unavailable => Err(cannot(shard)),
+            Administered::Unavailable
+            | Administered::Restoring(_)
+            | Administered::HasAccounts
+            | Administered::OtherRestore
+            | Administered::NotRows => Err(cannot(shard)),
         }
     }
 
@@ -139,6 +144,15 @@ impl LocalBroker {
         } else {
             self.router.all_led()
         }
+    }
+
+    /// A backup is on its way into shards of this node, or got stuck there.
+    fn restores(&self) -> Option<String> {
+        let mut groups = self.shards().into_iter();
+        let restores = groups.any(|group| self.statuses.stats_of(ShardId(group.shard().0)).restoring);
+        restores.then(|| {
+            "a backup is being restored: nobody can log in until `heronry restore` has finished; if it broke off, say it again".to_owned()
+        })
     }
 
     /// The shards that have a replica here.
@@ -257,6 +271,7 @@ impl Broker for LocalBroker {
         let here = self.shards();
         let waiting = here.iter().map(|group| self.shard_status(group));
         reasons.extend(waiting.filter_map(|shard| problem(&shard)));
+        reasons.extend(self.restores());
         if reasons.is_empty() && !self.all_led() {
             reasons.push("a shard on other nodes has no leader".to_owned());
         }
@@ -291,6 +306,7 @@ impl Broker for LocalBroker {
         let resources = self.resources();
         let mut problems: Vec<_> = self.waits_for().into_iter().collect();
         problems.extend(shards.iter().filter_map(problem));
+        problems.extend(self.restores());
         problems.extend(self.problems(&resources));
         BrokerStatus {
             node_id: self.node.0,
@@ -354,6 +370,41 @@ impl Broker for LocalBroker {
             keys,
         });
         self.administer(&account, request).await
+    }
+
+    async fn backup(&self) -> Result<BackupReply, BrokerError> {
+        let member = self.member()?;
+        let map = member.map().borrow().clone();
+        let waits = || BrokerError::Refused(format!("this node belongs to no cluster yet: {}", member.waits_for()));
+        let map = map.ok_or_else(waits)?;
+        Ok(BackupReply {
+            cluster: map.cluster.to_string(),
+            name: map.name.clone(),
+            map_version: map.version,
+            feature_level: map.feature_level,
+            shards: u32::try_from(map.shards_count()).unwrap_or(u32::MAX),
+            domains: self.accounts.domains.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+
+    async fn backup_shard(&self, shard: u16) -> Result<BackupRows, BrokerError> {
+        self.accounts.export(ShardId(shard)).await
+    }
+
+    async fn restore_begin(&self, request: RestoreBeginRequest) -> Result<RestorePhase, BrokerError> {
+        self.accounts.restore_begin(request).await.map(restore::wire_phase)
+    }
+
+    async fn restore_rows(&self, request: RestoreRowsRequest) -> Result<(), BrokerError> {
+        let (backup, phase) = (restore::name_of(&request.backup)?, restore::phase(request.phase()));
+        let rows = request.rows.into_iter().map(|row| (row.key, row.value)).collect();
+        self.accounts.restore_rows(backup, phase, rows).await
+    }
+
+    async fn restore_advance(&self, request: RestoreAdvanceRequest) -> Result<(), BrokerError> {
+        let (backup, to) = (restore::name_of(&request.backup)?, restore::phase(request.to()));
+        self.accounts.restore_advance(backup, to).await
     }
 
     async fn cluster_status(&self) -> Result<ClusterStatusReply, BrokerError> {

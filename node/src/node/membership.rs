@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{future::BoxFuture, stream::BoxStream};
 use heronry_cluster::{
     PeerId, Store,
     map::{METADATA, Newcomer, Roles},
@@ -33,7 +33,7 @@ use crate::{
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// The highest feature level this program knows.
-const FEATURE_LEVEL: u32 = 1;
+pub(super) const FEATURE_LEVEL: u32 = 1;
 
 /// A process whose link is broken for so long, and which does not answer otherwise, counts as dead: its sockets are gone.
 const LOST_AFTER: Duration = Duration::from_secs(3);
@@ -162,6 +162,15 @@ impl Neighbours for Told {
     fn call(&self, from: PeerId, request: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
         let accounts = Arc::clone(&self.accounts);
         Box::pin(async move { accounts.answer(from, request).await })
+    }
+
+    fn transfer(
+        &self,
+        from: PeerId,
+        header: Bytes,
+        chunks: BoxStream<'static, Result<Bytes, String>>,
+    ) -> BoxFuture<'static, Result<Bytes, String>> {
+        self.accounts.exports.take(from, header, chunks)
     }
 
     fn up(&self, peer: PeerId, again: bool) {

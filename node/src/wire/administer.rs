@@ -1,12 +1,15 @@
 //! What a node asks of a shard's leader on another node for an operator, as bytes: `proto/heronry/v1/administer.proto`.
 
 use bytes::Bytes;
-use heronry_proto::administer::{self as proto, administer, answer, ask};
+use heronry_proto::{
+    administer::{self as proto, administer, answer, ask, restore},
+    raft::SnapshotRow,
+};
 use heronry_xmpp::{
     jid::BareJid,
     link::ShardId,
     rows::{SHARD_SLOTS, Timestamp},
-    shard::{Account, Administer, Administered, Existing, Imported, Listed},
+    shard::{Account, Administer, Administered, Existing, Imported, Listed, Phase, Restore},
 };
 use prost::Message;
 
@@ -26,6 +29,8 @@ pub(crate) enum Ask {
     Administer(ShardId, Administer),
     /// A part of the list of accounts.
     Page(Page),
+    /// The rows of a shard, as a transfer whose header is [`coming`] with this ticket.
+    Backup(ShardId, u64),
 }
 
 /// A part of the list of the accounts of one shard.
@@ -64,6 +69,8 @@ pub(crate) enum Answer {
     },
     /// It failed: a sentence.
     Failed(String),
+    /// The rows that were asked for come as a transfer.
+    Coming,
     /// The shard has not said what came of it: it may have been done.
     Silent,
 }
@@ -95,6 +102,10 @@ impl Ask {
                 count: number(page.count),
                 looked_at_max: number(page.looked_at_max),
             }),
+            Self::Backup(shard, ticket) => ask::What::Backup(proto::Backup {
+                shard: shard.0.into(),
+                ticket: *ticket,
+            }),
         };
         proto::Ask { what: Some(what) }.encode_to_vec().into()
     }
@@ -103,10 +114,8 @@ impl Ask {
     pub(crate) fn decode(bytes: Bytes) -> Read<Self> {
         let ask = proto::Ask::decode(bytes).map_err(form)?;
         Ok(match ask.what {
-            Some(ask::What::Administer(request)) => {
-                let shard = u16::try_from(request.shard).map_err(|_| WireError::Content("a shard that cannot be"))?;
-                Self::Administer(ShardId(shard), administer(request.what)?)
-            }
+            Some(ask::What::Administer(request)) => Self::Administer(shard(request.shard)?, administer(request.what)?),
+            Some(ask::What::Backup(backup)) => Self::Backup(shard(backup.shard)?, backup.ticket),
             Some(ask::What::Page(page)) if page.count == 0 => return no("a page without accounts"),
             Some(ask::What::Page(page)) => Self::Page(Page {
                 from: position(page.slot, page.after)?,
@@ -131,12 +140,17 @@ impl Answer {
             Self::Administered(Administered::Exists) => outcome(proto::Outcome::Exists),
             Self::Administered(Administered::Unknown) => outcome(proto::Outcome::Unknown),
             Self::Administered(Administered::Unavailable) => outcome(proto::Outcome::Unavailable),
+            Self::Administered(Administered::HasAccounts) => outcome(proto::Outcome::HasAccounts),
+            Self::Administered(Administered::OtherRestore) => outcome(proto::Outcome::OtherRestore),
+            Self::Administered(Administered::NotRows) => outcome(proto::Outcome::NotRows),
+            Self::Administered(Administered::Restoring(phase)) => answer::What::Restoring(*phase as u32),
             Self::Administered(Administered::Imported(results)) => answer::What::Imported(proto::Imported {
                 fates: results.iter().map(|result| fate_of(*result).into()).collect(),
             }),
             Self::Listing(listing) => answer::What::Listing(listing_of(listing)),
             Self::NotLed { elsewhere } => answer::What::NotLed(proto::NotLed { elsewhere: *elsewhere }),
             Self::Failed(sentence) => answer::What::Failed(sentence.clone()),
+            Self::Coming => answer::What::Coming(true),
             Self::Silent => answer::What::NoAnswer(proto::NoAnswer {}),
         };
         proto::Answer { what: Some(what) }.encode_to_vec().into()
@@ -151,6 +165,9 @@ impl Answer {
                 Ok(proto::Outcome::Exists) => Administered::Exists,
                 Ok(proto::Outcome::Unknown) => Administered::Unknown,
                 Ok(proto::Outcome::Unavailable) => Administered::Unavailable,
+                Ok(proto::Outcome::HasAccounts) => Administered::HasAccounts,
+                Ok(proto::Outcome::OtherRestore) => Administered::OtherRestore,
+                Ok(proto::Outcome::NotRows) => Administered::NotRows,
                 Err(_) => return no("an outcome that is not known"),
             }),
             Some(answer::What::Imported(imported)) => {
@@ -162,10 +179,22 @@ impl Answer {
                 elsewhere: not_led.elsewhere,
             },
             Some(answer::What::Failed(sentence)) => Self::Failed(sentence),
+            Some(answer::What::Restoring(number)) => Self::Administered(Administered::Restoring(phase(number)?)),
+            Some(answer::What::Coming(_)) => Self::Coming,
             Some(answer::What::NoAnswer(_)) => Self::Silent,
             None => return no("an answer that says nothing"),
         })
     }
+}
+
+/// What goes before the rows of a shard.
+pub(crate) fn coming(ticket: u64) -> Bytes {
+    proto::Coming { ticket }.encode_to_vec().into()
+}
+
+/// Reads what [`coming`] wrote.
+pub(crate) fn ticket_of(bytes: Bytes) -> Read<u64> {
+    Ok(proto::Coming::decode(bytes).map_err(form)?.ticket)
 }
 
 /// How many bytes an account takes in a [`Listing`].
@@ -175,6 +204,57 @@ pub(crate) fn listed_bytes(account: &Listed) -> usize {
 
 fn form(error: prost::DecodeError) -> WireError {
     WireError::Form(error.to_string())
+}
+
+fn shard(number: u32) -> Read<ShardId> {
+    u16::try_from(number)
+        .map(ShardId)
+        .map_err(|_| WireError::Content("a shard that cannot be"))
+}
+
+fn phase(number: u32) -> Read<Phase> {
+    Phase::from_number(number).ok_or(WireError::Content("a phase that is not known"))
+}
+
+fn restore_of(step: &Restore) -> proto::Restore {
+    let (backup, what) = match step {
+        Restore::Look { backup } => (backup, restore::What::Look(true)),
+        Restore::Begin { backup, at } => (backup, restore::What::Begin(at.0)),
+        Restore::Rows { backup, phase, rows } => {
+            let row = |(key, value): &(Bytes, Bytes)| SnapshotRow {
+                key: key.clone(),
+                value: value.clone(),
+            };
+            let rows = rows.iter().map(row).collect();
+            let phase = *phase as u32;
+            (backup, restore::What::Rows(proto::RestoreRows { phase, rows }))
+        }
+        Restore::Advance { backup, to } => (backup, restore::What::Advance(*to as u32)),
+    };
+    proto::Restore {
+        backup: backup.to_be_bytes().to_vec().into(),
+        what: Some(what),
+    }
+}
+
+fn restore(step: proto::Restore) -> Read<Restore> {
+    let Ok(backup) = step.backup[..].try_into().map(u128::from_be_bytes) else {
+        return no("a backup without a name");
+    };
+    Ok(match step.what {
+        Some(restore::What::Look(_)) => Restore::Look { backup },
+        Some(restore::What::Begin(at)) => Restore::Begin {
+            backup,
+            at: Timestamp(at),
+        },
+        Some(restore::What::Rows(rows)) => Restore::Rows {
+            backup,
+            phase: phase(rows.phase)?,
+            rows: rows.rows.into_iter().map(|row| (row.key, row.value)).collect(),
+        },
+        Some(restore::What::Advance(to)) => Restore::Advance { backup, to: phase(to)? },
+        None => return no("a step that does nothing"),
+    })
 }
 
 fn number(count: usize) -> u32 {
@@ -197,6 +277,7 @@ fn administer_of(request: &Administer) -> administer::What {
                 existing: existing.into(),
             })
         }
+        Administer::Restore(step) => administer::What::Restore(restore_of(step)),
     }
 }
 
@@ -214,6 +295,7 @@ fn administer(what: Option<administer::What>) -> Read<Administer> {
                 Err(_) => return no("an import of a kind that is not known"),
             },
         },
+        Some(administer::What::Restore(step)) => Administer::Restore(restore(step)?),
         None => return no("a request for nothing"),
     })
 }

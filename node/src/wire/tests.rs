@@ -506,7 +506,7 @@ fn a_stanza_that_is_kept_does_not_keep_the_frame() {
 mod administer {
     use heronry_xmpp::{
         rows::SHARD_SLOTS,
-        shard::{Account, Administer, Administered, Existing, Imported, Listed},
+        shard::{Account, Administer, Administered, Existing, Imported, Listed, Phase, Restore},
     };
 
     use super::{super::administer::*, *};
@@ -523,6 +523,32 @@ mod administer {
         (0..SHARD_SLOTS, option::of(bare())).prop_map(|(slot, after)| Position { slot, after })
     }
 
+    fn phase() -> impl Strategy<Value = Phase> {
+        prop_oneof![
+            Just(Phase::Belongings),
+            Just(Phase::Accounts),
+            Just(Phase::Effects),
+            Just(Phase::Done),
+        ]
+    }
+
+    fn restore() -> impl Strategy<Value = Restore> {
+        let row = (vec(any::<u8>(), 0..9), vec(any::<u8>(), 0..9)).prop_map(|(key, value)| (key.into(), value.into()));
+        prop_oneof![
+            any::<u128>().prop_map(|backup| Restore::Look { backup }),
+            (any::<u128>(), any::<u64>()).prop_map(|(backup, at)| Restore::Begin {
+                backup,
+                at: Timestamp(at),
+            }),
+            (any::<u128>(), phase(), vec(row, 0..4)).prop_map(|(backup, phase, rows)| Restore::Rows {
+                backup,
+                phase,
+                rows: rows.into(),
+            }),
+            (any::<u128>(), phase()).prop_map(|(backup, to)| Restore::Advance { backup, to }),
+        ]
+    }
+
     fn ask() -> impl Strategy<Value = Ask> {
         let existing = prop_oneof![Just(Existing::Replace), Just(Existing::Keep), Just(Existing::Refuse)];
         let administer = prop_oneof![
@@ -533,6 +559,7 @@ mod administer {
                 accounts: accounts.into(),
                 existing,
             }),
+            restore().prop_map(Administer::Restore),
         ];
         let page = (position(), text(), text(), 1..1000usize, 0..1000usize);
         prop_oneof![
@@ -543,6 +570,7 @@ mod administer {
                 count,
                 looked_at_max,
             })),
+            (any::<u16>(), any::<u64>()).prop_map(|(shard, ticket)| Ask::Backup(ShardId(shard), ticket)),
         ]
     }
 
@@ -558,6 +586,10 @@ mod administer {
             Just(Administered::Exists),
             Just(Administered::Unknown),
             Just(Administered::Unavailable),
+            Just(Administered::HasAccounts),
+            Just(Administered::OtherRestore),
+            Just(Administered::NotRows),
+            phase().prop_map(Administered::Restoring),
             vec(imported, 0..5).prop_map(Administered::Imported),
         ];
         let listed = (account(), any::<u64>()).prop_map(|(Account { jid, keys }, created)| Listed {
@@ -576,6 +608,7 @@ mod administer {
             any::<bool>().prop_map(|elsewhere| Answer::NotLed { elsewhere }),
             text().prop_map(Answer::Failed),
             Just(Answer::Silent),
+            Just(Answer::Coming),
         ]
     }
 

@@ -8,8 +8,11 @@ use std::{
     },
 };
 
-use heronry_node::admin::{Broker, BrokerError, BrokerStatus, Cursor, UserFilter, UserPage};
-use heronry_proto::admin::{ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply};
+use heronry_node::admin::{BackupRows, Broker, BrokerError, BrokerStatus, Cursor, UserFilter, UserPage};
+use heronry_proto::admin::{
+    BackupReply, ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply, RestoreAdvanceRequest,
+    RestoreBeginRequest, RestorePhase, RestoreRowsRequest,
+};
 use heronry_xmpp::{
     jid::BareJid,
     rows::Timestamp,
@@ -128,6 +131,26 @@ impl Broker for FakeBroker {
             None => return Err(BrokerError::NotFound(account)),
         }
         Ok(())
+    }
+
+    async fn backup(&self) -> Result<BackupReply, BrokerError> {
+        Err(no_cluster())
+    }
+
+    async fn backup_shard(&self, _: u16) -> Result<BackupRows, BrokerError> {
+        Err(no_cluster())
+    }
+
+    async fn restore_begin(&self, _: RestoreBeginRequest) -> Result<RestorePhase, BrokerError> {
+        Err(no_cluster())
+    }
+
+    async fn restore_rows(&self, _: RestoreRowsRequest) -> Result<(), BrokerError> {
+        Err(no_cluster())
+    }
+
+    async fn restore_advance(&self, _: RestoreAdvanceRequest) -> Result<(), BrokerError> {
+        Err(no_cluster())
     }
 
     async fn cluster_status(&self) -> Result<ClusterStatusReply, BrokerError> {

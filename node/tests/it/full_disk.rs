@@ -12,13 +12,13 @@ use crate::{
 };
 
 /// A namespace in which the data directory of a place is a tmpfs of `size`; gone when dropped.
-struct SmallDisk {
-    place: Place,
+pub(crate) struct SmallDisk {
+    pub(crate) place: Place,
     keeper: Child,
 }
 
 impl SmallDisk {
-    fn of(size: &str) -> Self {
+    pub(crate) fn of(size: &str) -> Self {
         let place = Place::new();
         std::fs::create_dir(place.data()).unwrap();
         let keeper = Command::new("unshare")
@@ -60,7 +60,7 @@ impl SmallDisk {
         self.mount(&["-o", &format!("remount,size={size}")]);
     }
 
-    fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(crate) fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         let target = self.keeper.id().to_string();
         command

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod admin;
+mod backup;
 mod broker;
 mod cluster;
 mod commands;

@@ -134,7 +134,7 @@ fn seek_slot(iterator: &mut Iterator<'_>, from: u16, generation: u32) -> Option<
 impl Shared {
     /// Writes a snapshot's rows beside the current ones, as a new generation, and makes it the current one.
     pub(super) fn import(&self, shard: ShardId, chunks: Chunks) -> Result<Bytes, StoreError> {
-        let (mut reader, applied) = snapshot::Reader::start(chunks)?;
+        let (mut reader, applied) = snapshot::SnapshotReader::start(chunks)?;
         let generation = self.begin_generation()?;
         let rows = self.family(ROWS);
         loop {

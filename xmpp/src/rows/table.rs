@@ -42,6 +42,8 @@ pub enum Table {
     InboxLast = 130,
     /// (time, key): a row to look at when the time has come. Written by the shard.
     Deadline = 131,
+    /// Which backup the shard restores or has restored, and how far that is. Written by the shard.
+    Restored = 132,
 }
 
 /// The key of a row that belongs to an account: slot, table, bare JID, a zero byte (no JID contains one), `rest`.

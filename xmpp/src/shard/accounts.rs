@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::{Effect, Io, Shard, Turn};
+use super::{Effect, Io, Phase, Restore, Shard, Turn};
 use crate::jid::BareJid;
 use crate::rows::{Key, Rows, RowsError, Table, Timestamp, account_key};
 use crate::sasl::{Credentials, ScramHash, ScramKeys};
@@ -68,6 +68,8 @@ pub enum Administer {
         /// What happens to those that exist.
         existing: Existing,
     },
+    /// A step of the restore of a backup.
+    Restore(Restore),
 }
 
 /// What an import does with an account that exists.
@@ -106,8 +108,16 @@ pub enum Administered {
     Exists,
     /// There is no such account.
     Unknown,
-    /// The shard has no leader here, or its rows cannot be read: try again.
+    /// The shard has no leader here, restores a backup, or its rows cannot be read: try again.
     Unavailable,
+    /// A step of a restore is committed, or changes nothing: how far the shard is.
+    Restoring(Phase),
+    /// A backup is restored only where there are no accounts, and here are some.
+    HasAccounts,
+    /// Another backup is being restored, or none.
+    OtherRestore,
+    /// What is to be restored are no rows, or not of this shard.
+    NotRows,
 }
 
 impl AccountRow {
@@ -187,7 +197,12 @@ impl Shard {
             let result = Administered::Unavailable;
             return io.out.push(super::Output::Administered { ticket, result });
         }
+        if self.restoring && !matches!(request, Administer::Restore(_)) {
+            let result = Administered::Unavailable;
+            return io.out.push(super::Output::Administered { ticket, result });
+        }
         let account = match &request {
+            Administer::Restore(step) => return self.restore(ticket, step.clone(), io),
             Administer::Add(account) | Administer::SetKeys(account) => account.jid.clone(),
             Administer::Delete(jid) => jid.clone(),
             Administer::Import { accounts, existing } => {
@@ -223,7 +238,7 @@ impl Shard {
             }
             (Ok(Some(_)), Administer::Delete(jid)) => self.remove(&mut turn, &jid, io),
             // Returned above.
-            (Ok(_), Administer::Import { .. }) => Administered::Unavailable,
+            (Ok(_), Administer::Import { .. } | Administer::Restore(_)) => Administered::Unavailable,
         };
         turn.effects.push(Effect::Administered(ticket, result));
         self.finish(turn, io);

@@ -76,6 +76,7 @@ impl Shard {
     /// Starts over in `term`.
     pub(super) fn begin(&mut self, term: Term, io: &mut Io<'_>) -> Result<(), RowsError> {
         self.follow();
+        self.restoring = self.is_restoring(io)?;
         let mut rows = BTreeMap::new();
         let mut queued = BTreeSet::new();
         let mut farewells = Vec::new();

@@ -33,6 +33,7 @@ mod peers;
 mod pipeline;
 mod presence;
 mod registration;
+mod restore;
 mod sessions;
 mod subscriptions;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use std::time::Duration;
 pub use accounts::{Account, Administer, Administered, Existing, Imported, Listed, accounts_of};
 pub use config::{Config, Limits, ShardMap};
 pub use pipeline::BatchNo;
+pub use restore::{Phase, Restore, place_of};
 
 use crate::jid::BareJid;
 use crate::link::{Conn, EdgeId, Finding, SessionId, ShardId, Term, ToEdge, ToPeer, ToShard};
@@ -168,6 +170,8 @@ pub struct Stats {
     pub detached: usize,
     /// Stanzas waiting for other shards.
     pub forwards: usize,
+    /// A backup is being restored: nobody logs in.
+    pub restoring: bool,
 }
 
 #[derive(Debug)]
@@ -201,6 +205,8 @@ pub struct Shard {
     late_farewells: BTreeSet<(BareJid, SessionId)>,
     /// Whether this is the only cluster node.
     alone: bool,
+    /// A backup is being restored: nobody logs in.
+    restoring: bool,
     /// Sessions whose accepted prefix grew since the last [`Shard::flush`].
     accepted: BTreeSet<Place>,
 }
@@ -213,6 +219,7 @@ impl Shard {
             id,
             config,
             alone,
+            restoring: false,
             telling: HashMap::new(),
             late_farewells: BTreeSet::new(),
             term: Term::default(),
@@ -265,6 +272,7 @@ impl Shard {
             attached: self.sessions.len() - detached,
             detached,
             forwards: self.peers.forwards(),
+            restoring: self.restoring && self.is_leading(),
         }
     }
 

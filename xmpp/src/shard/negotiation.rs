@@ -38,6 +38,7 @@ impl Shard {
         io: &mut Io<'_>,
     ) {
         let credentials = match self.account(account, io) {
+            Ok(_) if self.restoring => Credentials::Unavailable,
             Ok(Some(row)) => row.credentials(hash),
             Ok(None) => Credentials::UnknownUser,
             Err(error) => {

@@ -53,6 +53,8 @@ impl Shard {
             return Err(StanzaError::not_acceptable());
         }
         match self.account(account, io) {
+            // Type wait: the account may be in the backup that is being restored.
+            Ok(_) if self.restoring => Err(StanzaError::recipient_unavailable()),
             Ok(None) => {
                 let at = self.stamp(io);
                 turn.put(key(account), &AccountRow::new(at.0, at.0, keys));

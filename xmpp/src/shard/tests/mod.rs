@@ -4,6 +4,7 @@ mod anonymous;
 mod clock;
 mod patience;
 mod registration;
+mod restore;
 mod strangers;
 mod terms;
 
