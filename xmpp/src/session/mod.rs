@@ -10,7 +10,7 @@ mod row;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-pub(crate) use inbound::{Inbound, Numbered};
+pub(crate) use inbound::{FRAMES_MAX, Inbound, Numbered};
 pub(crate) use outbound::{Item, Outbound, Queued, Receipt};
 pub(crate) use row::{ManagedRow, MemoryRow, QueueRow, SessionRow, WAITING, queue_key, queue_prefix, session_key};
 

@@ -14,6 +14,7 @@ use crate::im::stored::is_storable;
 use crate::jid::BareJid;
 use crate::link::{Conn, EdgeId, SessionId, ToEdge};
 use crate::rows::{Key, Rows, Timestamp, Value};
+use crate::sasl::is_anonymous;
 use crate::session::{Drain, Item, QueueRow, Queued, Session, Stage, queue_key, queue_prefix, session_key};
 use crate::stanza::{Stanza, StanzaError};
 use crate::stream::StreamError;
@@ -104,6 +105,7 @@ impl Shard {
         let (account, full, id) = (session.full.bare(), session.full.clone(), session.id);
         self.sessions.ends_at(place, until);
         self.remove_superseded_rows(turn, &account, &under_way, &full, id, io);
+        self.note_under_way(turn, &account, &under_way, io);
         for queued in under_way {
             if let Some(receipt) = queued.receipt {
                 turn.answer(receipt, Vec::new());
@@ -113,6 +115,16 @@ impl Shard {
                 turn.put(key, &QueueRow::new(&Item::of(&queued.delivery), true));
             }
         }
+    }
+
+    /// The senders of what was under way may not have heard that it is safe, and send it again: perhaps they lose their edge as well.
+    fn note_under_way(&mut self, turn: &mut Turn, account: &BareJid, under_way: &[Queued], io: &mut Io<'_>) {
+        if is_anonymous(account) {
+            // Nothing is left of it that could come twice.
+            return;
+        }
+        let origins = under_way.iter().map(|queued| queued.delivery.origin);
+        self.note_delivered(turn, account, origins, io);
     }
 
     /// What was under way is kept under its delivery's number from now on.
@@ -172,6 +184,7 @@ impl Shard {
         turn.delete(executed_key(&account, session.id));
         let under_way = session.outbound.take();
         let queue = self.queue_of(&session, io);
+        self.note_under_way(turn, &account, &under_way, io);
         let mut stored = false;
         for queued in under_way {
             if let Some(receipt) = queued.receipt {

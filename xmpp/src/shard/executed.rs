@@ -1,6 +1,7 @@
 //! What was executed stays executed: a frame whose evaluation wrote something is noted in the same batch, with its answer. A
 //! repeat of the frame after a failover finds the note and gets that answer, so no request is carried out twice.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,8 +9,9 @@ use prost::Message;
 
 use super::{Io, Shard, Turn};
 use crate::jid::BareJid;
-use crate::link::SessionId;
+use crate::link::{Origin, SessionId};
 use crate::rows::{Key, Rows, Table, Timestamp, Write, account_key, shard_key};
+use crate::session::FRAMES_MAX;
 use crate::stanza::Stanza;
 
 /// Deadlines looked at in one tick.
@@ -81,6 +83,46 @@ impl Shard {
         row.frames.push(ExecutedFrame { frame, replies });
         row.at = at.0;
         turn.put(key, &row);
+    }
+
+    /// Notes that `turn` takes care of these frames, which gave their stanzas to a session of `account`: whoever sends them again gets the
+    /// answer that they are safe. The session is losing its socket, and with it the edge's memory of repeats.
+    pub(super) fn note_delivered(
+        &mut self,
+        turn: &mut Turn,
+        account: &BareJid,
+        origins: impl Iterator<Item = Origin>,
+        io: &mut Io<'_>,
+    ) {
+        let mut senders: BTreeMap<SessionId, Vec<u64>> = BTreeMap::new();
+        for origin in origins {
+            if let Origin::Frame { session, frame } = origin {
+                senders.entry(session).or_default().push(frame);
+            }
+        }
+        for (session, frames) in senders {
+            let key = executed_key(account, session);
+            let at = self.stamp(io);
+            let row = self.executed_row(&key, io);
+            if row.is_none() {
+                self.look_again(turn, at, &key);
+            }
+            let mut row = row.unwrap_or_default();
+            for frame in frames {
+                if !row.frames.iter().any(|executed| executed.frame == frame) {
+                    row.frames.push(ExecutedFrame {
+                        frame,
+                        replies: Vec::new(),
+                    });
+                }
+            }
+            // Of one stream, no more than these can be repeated.
+            let last = row.frames.iter().map(|executed| executed.frame).max();
+            row.frames
+                .retain(|executed| executed.frame + FRAMES_MAX > last.unwrap_or_default());
+            row.at = at.0;
+            turn.put(key, &row);
+        }
     }
 
     fn executed_row(&self, key: &Key, io: &Io<'_>) -> Option<ExecutedRow> {
