@@ -4,6 +4,7 @@
 //! - [`fleet`]: accounts and how they log in; [`traffic`]: the hot path of message scenarios;
 //! - [`contacts`]: accounts that see each other's presence;
 //! - [`history`]: what devices saw, and whether the server kept its promises;
+//! - [`steady`]: devices that come back when their connection is lost, and write down what they saw;
 //! - [`scenario`]: one file for each thing that is measured;
 //! - [`report`], [`progress`], [`options`]: what people and programs see of it.
 //!
@@ -19,4 +20,5 @@ pub mod progress;
 pub mod relay;
 pub mod report;
 pub mod scenario;
+pub mod steady;
 pub mod traffic;

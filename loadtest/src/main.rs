@@ -8,7 +8,7 @@ use heronry_loadtest::{
     measure::machine,
     options::{Options, OutputOptions, Scenario},
     report::{Report, Tabular},
-    scenario::{floor, idle, login, messages},
+    scenario::{check, floor, idle, login, messages, steady},
 };
 use serde::Serialize;
 
@@ -28,6 +28,8 @@ fn run(scenario: Scenario) -> anyhow::Result<()> {
         Scenario::Messages(options) => measured(options.server.pin, &options.output, messages::run(&options)),
         Scenario::Login(options) => measured(options.server.pin, &options.output, login::run(&options)),
         Scenario::Floor(options) => measured(options.pin, &options.output, floor::run(&options)),
+        Scenario::Steady(options) => measured(options.server.pin, &options.output, steady::run(&options)),
+        Scenario::Check(options) => check::run(&options),
         Scenario::Relay => floor::relay(),
     }
 }

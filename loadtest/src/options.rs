@@ -26,6 +26,8 @@ pub enum Scenario {
     Messages(MessagesOptions),
     Login(LoginOptions),
     Floor(FloorOptions),
+    Steady(SteadyOptions),
+    Check(CheckOptions),
     /// The relay that `floor` measures; not meant to be started by hand.
     #[command(hide = true)]
     Relay,
@@ -108,6 +110,57 @@ pub struct FloorOptions {
     /// Pin the generator to this processor.
     #[arg(long)]
     pub pin: Option<usize>,
+}
+
+/// Devices talk at a steady rate and come back when their connection is lost: what becomes of sockets and messages while something
+/// happens to the server.
+#[derive(Debug, Args)]
+pub struct SteadyOptions {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "options common to scenarios")]
+    pub server: ServerOptions,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "options common to scenarios")]
+    pub output: OutputOptions,
+    /// Further addresses of the server. Devices take turns in where they go first, and go to the next when that is gone.
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, value_delimiter = ',')]
+    pub also: Vec<SocketAddr>,
+    /// Devices; each sends to the account of the next.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub devices: u32,
+    /// Devices that log in at the same time.
+    #[arg(long, default_value_t = 16)]
+    pub concurrency: usize,
+    /// From one round of a device to the next, in seconds; it also waits for its acknowledgements.
+    #[arg(long, value_parser = seconds, default_value = "1")]
+    pub interval: Duration,
+    /// Messages in each round.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=128))]
+    pub burst: u32,
+    /// Bytes of text in each body.
+    #[arg(long, default_value_t = 100)]
+    pub body_bytes: usize,
+    /// A device writes or reads a row of its account (XEP-0049) in every so many rounds; 0 is never.
+    #[arg(long, value_name = "ROUNDS", default_value_t = 5)]
+    pub rows_every: u32,
+    /// How long, in seconds. What is under way then may arrive within a minute.
+    #[arg(long, value_parser = seconds, default_value = "10")]
+    pub duration: Duration,
+    /// Write what devices see to this file, as lines of JSON for `check`.
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// Say every second on standard output how it goes.
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Reads histories that `steady --history` has written, and says which promises of a server do not hold in them. Each file is a
+/// history of its own. Exit code 1: something does not hold.
+#[derive(Debug, Args)]
+pub struct CheckOptions {
+    /// Histories.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
 }
 
 /// Message traffic: in each pair A sends and B receives; B never answers.

@@ -1,5 +1,6 @@
 //! The command itself: on a relay of its own, and on a small server.
 
+mod check;
 mod floor;
 mod scenarios;
 mod server;
