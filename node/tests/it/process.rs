@@ -32,12 +32,18 @@ pub(crate) struct Place {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) ip: Ipv4Addr,
     pub(crate) flags: Vec<String>,
+    /// A program that starts brokers here, with its arguments; empty: they are started as they are.
+    pub(crate) through: Vec<String>,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
+        Self::at(own_address())
+    }
+
+    /// At an address that the caller knows to be free.
+    pub(crate) fn at(ip: Ipv4Addr) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let ip = own_address();
         let data = directory.path().join("data");
         let flags = vec![
             format!("--data={}", data.display()),
@@ -45,7 +51,12 @@ impl Place {
             format!("--set=edge.c2s={ip}:5222"),
             format!("--set=edge.c2s_tls={ip}:5223"),
         ];
-        Self { directory, ip, flags }
+        Self {
+            directory,
+            ip,
+            flags,
+            through: Vec::new(),
+        }
     }
 
     /// With further flags.
@@ -85,8 +96,31 @@ impl Place {
 
     /// Starts a broker here with further arguments of `run`.
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Broker {
-        Broker::start(&mut self.command(&[&["run"], arguments].concat()))
+        let ours = self.command(&[&["run"], arguments].concat());
+        let Some((program, before)) = self.through.split_first() else {
+            return Broker::start(&mut { ours });
+        };
+        let mut command = Command::new(program);
+        Broker::start(through(command.args(before), &ours))
     }
+}
+
+/// Adds a command of ours to one that starts commands.
+pub(crate) fn through<'a>(starter: &'a mut Command, ours: &Command) -> &'a mut Command {
+    starter
+        .arg(ours.get_program())
+        .args(ours.get_args())
+        .stdin(Stdio::null());
+    if let Some(directory) = ours.get_current_dir() {
+        starter.current_dir(directory);
+    }
+    for (name, value) in ours.get_envs() {
+        match value {
+            Some(value) => starter.env(name, value),
+            None => starter.env_remove(name),
+        };
+    }
+    starter
 }
 
 /// The binary, without the environment's configuration.

@@ -1,0 +1,7 @@
+//! What goes wrong with machines and networks, done to the nodes of a real cluster while devices talk: nothing acknowledged is lost,
+//! nothing comes twice, and who is not at the edge that it happens to does not notice.
+
+mod hangs;
+mod kills;
+mod rolling;
+mod scaling;
