@@ -321,6 +321,10 @@ impl GroupsHandle {
                 let group = self.group_of(call.shard, writes).await?;
                 self.on_our_threads(group.answer(from, call)).await
             }
+            Some(Request::Have(have)) => {
+                let group = self.group_of(have.shard, true).await?;
+                self.on_our_threads(group.have(from, have)).await
+            }
             Some(Request::Snapshot(_)) => Err("a snapshot comes with its rows".to_owned()),
             _ => Err("the request cannot be read: it may be of a later version".to_owned()),
         }

@@ -38,6 +38,10 @@ pub const METRICS: &[Metric] = &[
     ),
     Metric::counter("raft_logs_purged_total", "Times a shard's log was shortened"),
     Metric::counter(
+        "raft_snapshots_gone_on_total",
+        "Transfers of a snapshot that went on where one before had broken off",
+    ),
+    Metric::counter(
         "storage_stalls_total",
         "Times a write to the disk took longer than `limits.group.stall_after`",
     ),
@@ -81,6 +85,11 @@ pub(crate) fn entry_passed_over() {
 /// A group's log was shortened.
 pub(crate) fn log_purged() {
     metrics::counter!("raft_logs_purged_total").increment(1);
+}
+
+/// A snapshot goes on where it broke off.
+pub(crate) fn snapshot_goes_on() {
+    metrics::counter!("raft_snapshots_gone_on_total").increment(1);
 }
 
 /// The store has stalled.

@@ -14,6 +14,8 @@ pub struct Options {
     pub in_flight_bytes_max: usize,
     /// Once a group's log is larger than this, bytes, its older half is removed (as far as it is applied). Default 4 MiB.
     pub log_bytes_max: usize,
+    /// As `log_bytes_max`, while a snapshot is on its way to another replica, which will want what was written meanwhile. Default 64 MiB.
+    pub log_held_bytes_max: usize,
     /// Applied entries that a group keeps in memory for replicas that are a little behind, bytes. Default 64 KiB.
     pub tail_bytes_max: usize,
     /// A write that takes longer is a stall: proposals are refused as busy until it ends. Default 1 s.
@@ -39,6 +41,7 @@ impl Default for Options {
             entry_bytes_max: 1 << 20,
             in_flight_bytes_max: 4 << 20,
             log_bytes_max: 4 << 20,
+            log_held_bytes_max: 64 << 20,
             tail_bytes_max: 64 << 10,
             stall_after: Duration::from_secs(1),
             lease: Duration::from_secs(1),

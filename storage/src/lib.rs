@@ -12,7 +12,8 @@
 //! * Rows are visible when [`Store::apply`] returns and durable with the next fsync. The log record they came from is
 //!   written before them to the same write-ahead log, so what a crash leaves is always a log that is at least as long as the
 //!   rows are far; the lost rows are applied again.
-//! * A snapshot is durable and current when [`Store::import`] returns; before that it is nothing.
+//! * A snapshot is durable and current when [`Staging::install`] returns; before that it is nothing to those who read rows. What has come of
+//!   it ([`Store::stage`]) is kept, so that the rest can follow.
 //!
 //! After the first write that fails the store does nothing more: every later call gets the same error ([`StoreError`]). A
 //! write that failed half-way cannot be told from one that did not happen, and neither can what follows it.
@@ -27,6 +28,7 @@ mod options;
 mod rocks;
 mod rows;
 mod snapshot;
+mod staging;
 mod store;
 
 pub use error::{OpenError, StoreError};
@@ -37,4 +39,5 @@ pub use options::Options;
 pub use rocks::RocksStore;
 pub use rows::ShardRows;
 pub use snapshot::{Chunks, SnapshotReader};
+pub use staging::{SnapshotId, SnapshotView, Staged, Staging};
 pub use store::{Done, Health, LogState, NodeId, Record, ShardId, Store};

@@ -1,7 +1,7 @@
 //! A store in memory, for simulations and tests: deterministic, and as forgetful as a disk.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::{Bound, Range},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Batch, Chunks, Done, Health, Key, LogState, NodeId, Record, Rows, RowsError, ShardId, ShardRows, Store, StoreError,
-    Value, Write, key::SLOT_BYTES, snapshot,
+    Batch, Chunks, Done, Health, Key, LogState, NodeId, Record, Rows, RowsError, ShardId, ShardRows, SnapshotId,
+    SnapshotView, Staged, Staging, Store, StoreError, Value, Write, key::SLOT_BYTES, snapshot, staging::Assembly,
 };
 
 /// A [`Store`] that keeps everything in memory and writes nothing.
@@ -40,6 +40,18 @@ struct Disk {
     failure: Option<StoreError>,
     /// Writes that still succeed before the store fails with this.
     fail_after: Option<(usize, StoreError)>,
+    /// What has come of snapshots. A crash forgets it.
+    staged: BTreeMap<ShardId, Incoming>,
+    /// Shards for which something is coming.
+    staging: BTreeSet<ShardId>,
+}
+
+/// What has come of a snapshot.
+#[derive(Default)]
+struct Incoming {
+    id: Option<SnapshotId>,
+    assembly: Assembly,
+    rows: BTreeMap<Key, Value>,
 }
 
 #[derive(Clone, Default)]
@@ -285,6 +297,7 @@ impl Store for MemoryStore {
 
     fn remove(&self, shard: ShardId) -> Result<(), StoreError> {
         self.write(Op::Remove(shard), None)?;
+        self.disk().staged.remove(&shard);
         self.sync();
         Ok(())
     }
@@ -382,7 +395,7 @@ impl Store for MemoryStore {
                 Ok(read) => read,
                 Err(error) => return vec![Err(error)],
             };
-            let (mut writer, header) = snapshot::Writer::start(shard, applied.unwrap_or_default());
+            let (mut writer, header) = snapshot::Writer::start(shard, applied.unwrap_or_default(), 0);
             let mut chunks = vec![header];
             chunks.extend(rows.into_iter().filter_map(|(key, value)| writer.row(key, value)));
             chunks.extend(writer.end());
@@ -391,15 +404,37 @@ impl Store for MemoryStore {
         Ok(Box::new(chunks.flatten()))
     }
 
-    fn import(&self, shard: ShardId, chunks: Chunks) -> Result<Bytes, StoreError> {
-        let (mut reader, applied) = snapshot::SnapshotReader::start(chunks)?;
-        let mut rows = BTreeMap::new();
-        while let Some(chunk) = reader.rows()? {
-            rows.extend(chunk.into_iter().map(|row| (row.key, row.value)));
+    fn view(&self, shard: ShardId) -> Result<Arc<dyn SnapshotView>, StoreError> {
+        let (applied, rows) = self.read(shard, |shard| (shard.applied.clone(), shard.rows.clone()))?;
+        let applied = applied.unwrap_or_default();
+        Ok(Arc::new(MemoryView { shard, applied, rows }))
+    }
+
+    fn stage(&self, shard: ShardId, id: Option<SnapshotId>) -> Result<Box<dyn Staging>, StoreError> {
+        self.read(shard, |_| ())?;
+        let mut disk = self.disk();
+        if !disk.staging.insert(shard) {
+            return Err(StoreError::Io(format!("shard {shard} takes another snapshot")));
         }
-        self.write(Op::Import(shard, rows, applied.clone()), None)?;
-        self.sync();
-        Ok(applied)
+        let incoming = disk
+            .staged
+            .remove(&shard)
+            .filter(|found| id.is_some() && found.id == id);
+        let incoming = incoming.unwrap_or_else(|| Incoming {
+            id,
+            ..Incoming::default()
+        });
+        let Assembly {
+            applied, staged, ended, ..
+        } = incoming.assembly;
+        Ok(Box::new(MemoryStaging {
+            store: self.clone(),
+            shard,
+            incoming: Some(Incoming {
+                assembly: Assembly::going_on(applied, staged, ended),
+                ..incoming
+            }),
+        }))
     }
 
     fn health(&self) -> Health {
@@ -417,6 +452,72 @@ impl Store for MemoryStore {
         match disk.failure.replace(StoreError::Closed) {
             None | Some(StoreError::Closed) => Ok(()),
             Some(error) => Err(error),
+        }
+    }
+}
+
+struct MemoryView {
+    shard: ShardId,
+    applied: Bytes,
+    rows: BTreeMap<Key, Value>,
+}
+
+impl SnapshotView for MemoryView {
+    fn applied(&self) -> Bytes {
+        self.applied.clone()
+    }
+
+    fn chunks(&self, after: &Staged) -> Chunks {
+        let (mut writer, header) = snapshot::Writer::start(self.shard, self.applied.clone(), after.rows);
+        let mut chunks = vec![header];
+        let from = after.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = self.rows.range::<Key, _>((from, Bound::Unbounded));
+        chunks.extend(rows.filter_map(|(key, value)| writer.row(key.clone(), value.clone())));
+        chunks.extend(writer.end());
+        Box::new(chunks.into_iter().map(Ok))
+    }
+}
+
+struct MemoryStaging {
+    store: MemoryStore,
+    shard: ShardId,
+    /// `None` once it is installed.
+    incoming: Option<Incoming>,
+}
+
+impl Staging for MemoryStaging {
+    fn staged(&self) -> Staged {
+        self.incoming
+            .as_ref()
+            .map_or_else(Staged::default, |incoming| incoming.assembly.staged.clone())
+    }
+
+    fn take(&mut self, chunk: Bytes) -> Result<bool, StoreError> {
+        self.store.read(self.shard, |_| ())?;
+        let Some(incoming) = &mut self.incoming else {
+            return Err(StoreError::Closed);
+        };
+        let rows = incoming.assembly.take(chunk)?;
+        incoming.rows.extend(rows.into_iter().map(|row| (row.key, row.value)));
+        Ok(incoming.assembly.ended)
+    }
+
+    fn install(mut self: Box<Self>) -> Result<Bytes, StoreError> {
+        let incoming = self.incoming.take().unwrap_or_default();
+        let applied = incoming.assembly.whole()?;
+        self.store
+            .write(Op::Import(self.shard, incoming.rows, applied.clone()), None)?;
+        self.store.sync();
+        Ok(applied)
+    }
+}
+
+impl Drop for MemoryStaging {
+    fn drop(&mut self) {
+        let mut disk = self.store.disk();
+        disk.staging.remove(&self.shard);
+        if let Some(incoming) = self.incoming.take().filter(|incoming| incoming.id.is_some()) {
+            disk.staged.insert(self.shard, incoming);
         }
     }
 }

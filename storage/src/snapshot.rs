@@ -31,8 +31,8 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// The writer, and the first chunk.
-    pub(crate) fn start(shard: ShardId, applied: Bytes) -> (Self, Bytes) {
+    /// The writer, and the first chunk; `before`: rows that are there already.
+    pub(crate) fn start(shard: ShardId, applied: Bytes, before: u64) -> (Self, Bytes) {
         let header = SnapshotHeader {
             version: VERSION,
             shard: shard.0.into(),
@@ -42,7 +42,7 @@ impl Writer {
             Self {
                 rows: SnapshotRows::default(),
                 bytes: 0,
-                count: 0,
+                count: before,
             },
             seal(HEADER, &header),
         )
@@ -88,15 +88,10 @@ impl SnapshotReader {
     /// # Errors
     /// [`StoreError::Corrupt`] when that is no snapshot, or one of a later form; what `chunks` gives.
     pub fn start(mut chunks: Chunks) -> Result<(Self, Bytes), StoreError> {
-        let (kind, body) = open(chunks.next().ok_or_else(|| corrupt("it has no header"))??)?;
-        if kind != HEADER {
-            return Err(corrupt("it does not start with a header"));
+        match read(chunks.next().ok_or_else(|| corrupt("it has no header"))??)? {
+            Chunk::Header { applied } => Ok((Self { chunks, count: 0 }, applied)),
+            Chunk::Rows(_) | Chunk::End { .. } => Err(corrupt("it does not start with a header")),
         }
-        let header = SnapshotHeader::decode(body).map_err(|_| corrupt("its header cannot be read"))?;
-        if header.version != VERSION {
-            return Err(corrupt(&format!("its form {} is not known", header.version)));
-        }
-        Ok((Self { chunks, count: 0 }, header.applied))
     }
 
     /// The rows of the next chunk; `None`: that was all, and nothing is missing.
@@ -104,25 +99,47 @@ impl SnapshotReader {
     /// # Errors
     /// [`StoreError::Corrupt`] when the snapshot is not as it was made; what `chunks` gives.
     pub fn rows(&mut self) -> Result<Option<Vec<SnapshotRow>>, StoreError> {
-        let (kind, body) = open(self.chunks.next().ok_or_else(|| corrupt("it has no end"))??)?;
-        match kind {
-            ROWS => {
-                let rows = SnapshotRows::decode(body)
-                    .map_err(|_| corrupt("its rows cannot be read"))?
-                    .rows;
+        match read(self.chunks.next().ok_or_else(|| corrupt("it has no end"))??)? {
+            Chunk::Rows(rows) => {
                 self.count += rows.len() as u64;
                 Ok(Some(rows))
             }
-            END => {
-                let end = SnapshotEnd::decode(body).map_err(|_| corrupt("its end cannot be read"))?;
-                if end.rows == self.count {
-                    Ok(None)
-                } else {
-                    Err(corrupt("rows are missing"))
-                }
-            }
-            _ => Err(corrupt("it contains something unknown")),
+            Chunk::End { rows } if rows == self.count => Ok(None),
+            Chunk::End { .. } => Err(corrupt("rows are missing")),
+            Chunk::Header { .. } => Err(corrupt("it has two headers")),
         }
+    }
+}
+
+/// One chunk, read.
+pub(crate) enum Chunk {
+    Header { applied: Bytes },
+    Rows(Vec<SnapshotRow>),
+    End { rows: u64 },
+}
+
+/// Reads a chunk that [`Writer`] made.
+pub(crate) fn read(chunk: Bytes) -> Result<Chunk, StoreError> {
+    let (kind, body) = open(chunk)?;
+    match kind {
+        HEADER => {
+            let header = SnapshotHeader::decode(body).map_err(|_| corrupt("its header cannot be read"))?;
+            if header.version != VERSION {
+                return Err(corrupt(&format!("its form {} is not known", header.version)));
+            }
+            Ok(Chunk::Header {
+                applied: header.applied,
+            })
+        }
+        ROWS => {
+            let rows = SnapshotRows::decode(body).map_err(|_| corrupt("its rows cannot be read"))?;
+            Ok(Chunk::Rows(rows.rows))
+        }
+        END => {
+            let end = SnapshotEnd::decode(body).map_err(|_| corrupt("its end cannot be read"))?;
+            Ok(Chunk::End { rows: end.rows })
+        }
+        _ => Err(corrupt("it contains something unknown")),
     }
 }
 
@@ -149,7 +166,7 @@ fn open(mut chunk: Bytes) -> Result<(u8, Bytes), StoreError> {
     Ok((chunk.split_to(1)[0], chunk))
 }
 
-fn corrupt(what: &str) -> StoreError {
+pub(crate) fn corrupt(what: &str) -> StoreError {
     StoreError::Corrupt(format!("a snapshot cannot be installed: {what}"))
 }
 
@@ -170,7 +187,7 @@ mod tests {
         chunk.freeze()
     }
 
-    fn read(chunks: Vec<Bytes>) -> Result<Vec<SnapshotRow>, StoreError> {
+    fn read_all(chunks: Vec<Bytes>) -> Result<Vec<SnapshotRow>, StoreError> {
         let (mut reader, _) = SnapshotReader::start(Box::new(chunks.into_iter().map(Ok)))?;
         let mut rows = Vec::new();
         while let Some(more) = reader.rows()? {
@@ -182,12 +199,12 @@ mod tests {
     proptest! {
         #[test]
         fn rows_are_read_as_they_were_written(rows: Vec<(Vec<u8>, Vec<u8>)>, applied: Vec<u8>) {
-            let (mut writer, header) = Writer::start(ShardId(1), applied.clone().into());
+            let (mut writer, header) = Writer::start(ShardId(1), applied.clone().into(), 0);
             let mut chunks = vec![header];
             chunks.extend(rows.iter().filter_map(|(key, value)| writer.row(key.clone().into(), value.clone().into())));
             chunks.extend(writer.end());
             prop_assert_eq!(SnapshotReader::start(Box::new(chunks.clone().into_iter().map(Ok))).unwrap().1, applied);
-            let read = read(chunks).unwrap().into_iter().map(|row| (row.key.to_vec(), row.value.to_vec()));
+            let read = read_all(chunks).unwrap().into_iter().map(|row| (row.key.to_vec(), row.value.to_vec()));
             prop_assert_eq!(read.collect::<Vec<_>>(), rows);
         }
 
@@ -195,11 +212,11 @@ mod tests {
         fn chunks_of_anything_are_refused_and_cause_no_panic(chunks: Vec<(u8, Vec<u8>)>, header: bool) {
             let mut sealed: Vec<_> = chunks.iter().map(|(kind, body)| sealed(kind % 5, body)).collect();
             if header {
-                sealed.insert(0, Writer::start(ShardId(1), Bytes::new()).1);
+                sealed.insert(0, Writer::start(ShardId(1), Bytes::new(), 0).1);
             }
-            let _ = read(sealed);
+            let _ = read_all(sealed);
             let raw = chunks.into_iter().map(|(_, body)| body.into()).collect();
-            prop_assert!(read(raw).is_err());
+            prop_assert!(read_all(raw).is_err());
         }
     }
 
@@ -211,6 +228,6 @@ mod tests {
             applied: Bytes::new(),
         };
         let text = "a snapshot cannot be installed: its form 2 is not known".to_owned();
-        assert_eq!(read(vec![seal(HEADER, &header)]), Err(StoreError::Corrupt(text)));
+        assert_eq!(read_all(vec![seal(HEADER, &header)]), Err(StoreError::Corrupt(text)));
     }
 }

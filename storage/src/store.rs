@@ -1,10 +1,10 @@
 //! What a cluster needs of a store.
 
-use std::{fmt, ops::Range, time::Duration};
+use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use crate::{Batch, Chunks, ShardRows, StoreError};
+use crate::{Batch, Chunks, ShardRows, SnapshotId, SnapshotView, Staging, StoreError};
 
 /// A cluster node: a random number kept in its data directory, not an address. Never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,12 +151,33 @@ pub trait Store: Send + Sync + 'static {
     /// When the store cannot be read.
     fn export(&self, shard: ShardId) -> Result<Chunks, StoreError>;
 
+    /// The rows of a shard as they are now, for as long as the view is kept: it costs the space of what is overwritten meanwhile.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn view(&self, shard: ShardId) -> Result<Arc<dyn SnapshotView>, StoreError>;
+
+    /// What has come of a snapshot for a shard: of this id, if that is what came last, otherwise nothing yet, and what had come is
+    /// forgotten. `None`: it is not to be gone on with. One at a time for each shard. What was staged may be gone after a crash.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written, or another is under way for this shard.
+    fn stage(&self, shard: ShardId, id: Option<SnapshotId>) -> Result<Box<dyn Staging>, StoreError>;
+
     /// Replaces all rows of a shard, and the position they are applied to, by those of an exported snapshot; returns that
     /// position. Blocks until the snapshot is durable and current. When it fails, the rows are what they were.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when a chunk is not what was exported; otherwise when the store cannot be written.
-    fn import(&self, shard: ShardId, chunks: Chunks) -> Result<Bytes, StoreError>;
+    fn import(&self, shard: ShardId, chunks: Chunks) -> Result<Bytes, StoreError> {
+        let mut staging = self.stage(shard, None)?;
+        for chunk in chunks {
+            if staging.take(chunk?)? {
+                break;
+            }
+        }
+        staging.install()
+    }
 
     /// How the store keeps up. Cheap; asked before every proposal.
     fn health(&self) -> Health;

@@ -4,10 +4,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use heronry_storage::{Chunks, SnapshotReader, StoreError, Timestamp};
 
-use super::{Group, Leadership, convert::Applied};
-
-/// Chunks that are read and not yet taken.
-const CHUNKS_AHEAD: usize = 2;
+use super::{Group, Leadership, chunks, convert::Applied};
 
 /// Why the rows of a shard cannot be exported here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +57,7 @@ impl Group {
         let Leadership::Leader { term } = *self.leadership().borrow() else {
             return Err(ExportError::NotLed);
         };
-        let mut exported = read(self.0.store.export(self.0.shard)?);
+        let mut exported = chunks::stream(self.0.store.export(self.0.shard)?);
         let first = exported.next().await.ok_or(StoreError::Closed)??;
         // The rows are those of the moment before, and this node led in the same term then.
         if !self.has_lease(term) {
@@ -68,21 +65,4 @@ impl Group {
         }
         Ok(futures::stream::once(async { Ok(first) }).chain(exported).boxed())
     }
-}
-
-/// Chunks, read on a thread that may wait for the disk.
-fn read(chunks: Chunks) -> Exported {
-    let (sender, receiver) = tokio::sync::mpsc::channel(CHUNKS_AHEAD);
-    tokio::task::spawn_blocking(move || {
-        for chunk in chunks {
-            if sender.blocking_send(chunk).is_err() {
-                return;
-            }
-        }
-    });
-    futures::stream::unfold(receiver, |mut receiver| async move {
-        let chunk = receiver.recv().await?;
-        Some((chunk, receiver))
-    })
-    .boxed()
 }

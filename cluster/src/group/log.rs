@@ -40,6 +40,7 @@ struct Shared {
     durable_end: AtomicU64,
     tail_bytes_max: usize,
     log_bytes_max: usize,
+    log_held_bytes_max: usize,
 }
 
 /// What is known without the store.
@@ -94,6 +95,7 @@ impl Log {
         };
         let durable_end = AtomicU64::new(tail.end());
         let (tail_bytes_max, log_bytes_max) = (options.tail_bytes_max, options.log_bytes_max);
+        let log_held_bytes_max = options.log_held_bytes_max.max(log_bytes_max);
         Ok(Self(Arc::new(Shared {
             shard,
             store,
@@ -101,6 +103,7 @@ impl Log {
             durable_end,
             tail_bytes_max,
             log_bytes_max,
+            log_held_bytes_max,
         })))
     }
 
@@ -125,9 +128,14 @@ impl Log {
         }
     }
 
-    /// Up to where the log should be purged, when it has become too long: about half of it remains.
-    pub(super) fn to_purge(&self) -> Option<u64> {
-        self.tail().size.excess(self.0.log_bytes_max)
+    /// Up to where the log should be purged, when it has become too long: about half of it remains. `held`: it may become longer, since
+    /// a replica that takes a snapshot will want what comes after it.
+    pub(super) fn to_purge(&self, held: bool) -> Option<u64> {
+        let max = match held {
+            true => self.0.log_held_bytes_max,
+            false => self.0.log_bytes_max,
+        };
+        self.tail().size.excess(max)
     }
 
     /// The entries of a range that the log contains.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
-use heronry_storage::{Batch, Chunks, ShardId, Store, StoreError};
+use heronry_storage::{Batch, ShardId, Staging, Store, StoreError};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
     storage::{ApplyResponder, EntryResponder, RaftStateMachine},
@@ -47,16 +47,11 @@ pub(super) struct Progress {
 }
 
 /// The rows of a shard on their way to, or from, another replica.
-pub(super) struct SnapshotData(Chunks);
-
-impl SnapshotData {
-    pub(super) fn new(chunks: Chunks) -> Self {
-        Self(chunks)
-    }
-
-    pub(super) fn into_chunks(self) -> Chunks {
-        self.0
-    }
+pub(super) enum SnapshotData {
+    /// They are read when they are wanted.
+    Out(Arc<dyn Store>),
+    /// They have come.
+    In(Box<dyn Staging>),
 }
 
 impl Machine {
@@ -113,7 +108,7 @@ impl Machine {
         self.state.at.store(self.applied.at, Ordering::Release);
         let Some(log_id) = self.applied.log_id else { return };
         self.state.applied.store(log_id.index, Ordering::Release);
-        let (term, purge) = (*log_id.leader_id, self.log.to_purge());
+        let (term, purge) = (*log_id.leader_id, self.log.to_purge(self.state.holds_log()));
         self.progress.send_if_modified(|progress| {
             let now = Progress {
                 term,
@@ -186,17 +181,17 @@ impl RaftStateMachine<Types> for Machine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         // Building reads nothing: the rows are on disk. So the position may be noted here.
         self.snapshot = Some(self.applied.clone());
-        Builder {
-            shard: self.shard,
-            store: Arc::clone(&self.store),
-            applied: self.applied.clone(),
-        }
+        Builder(self.applied.clone(), Arc::clone(&self.store))
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
         let (store, shard) = (Arc::clone(&self.store), self.shard);
-        let imported = tokio::task::spawn_blocking(move || store.import(shard, snapshot.0)).await;
-        let applied = imported
+        let install = move || match snapshot {
+            SnapshotData::In(staging) => staging.install(),
+            SnapshotData::Out(from) => store.import(shard, from.export(shard)?),
+        };
+        let installed = tokio::task::spawn_blocking(install).await;
+        let applied = installed
             .map_err(io::Error::other)?
             .and_then(Applied::from_bytes)
             .map_err(io_error)?;
@@ -211,32 +206,24 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let Some(applied) = &self.snapshot else { return Ok(None) };
-        let builder = Builder {
-            shard: self.shard,
-            store: Arc::clone(&self.store),
-            applied: applied.clone(),
-        };
-        builder.snapshot().map(Some)
+        let snapshot = self.snapshot.clone();
+        Ok(snapshot.map(|applied| Builder(applied, Arc::clone(&self.store)).snapshot()))
     }
 }
 
 /// Makes a snapshot: a position, and the promise to read the rows when they are asked for. They are then of that position or a
 /// later one, and say so themselves.
-pub(super) struct Builder {
-    shard: ShardId,
-    store: Arc<dyn Store>,
-    applied: Applied,
-}
+pub(super) struct Builder(Applied, Arc<dyn Store>);
 
 impl Builder {
-    fn snapshot(&self) -> Result<Snapshot, io::Error> {
-        let meta = SnapshotMeta {
-            last_log_id: self.applied.log_id,
-            last_membership: self.applied.membership.clone(),
-        };
-        let snapshot = SnapshotData(self.store.export(self.shard).map_err(io_error)?);
-        Ok(Snapshot { meta, snapshot })
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            meta: SnapshotMeta {
+                last_log_id: self.0.log_id,
+                last_membership: self.0.membership.clone(),
+            },
+            snapshot: SnapshotData::Out(Arc::clone(&self.1)),
+        }
     }
 }
 
@@ -244,6 +231,6 @@ impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        self.snapshot()
+        Ok(self.snapshot())
     }
 }

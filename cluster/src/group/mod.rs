@@ -1,6 +1,7 @@
 //! One shard's group: who leads, what is proposed, what is applied. All of openraft is below here.
 
 mod chain;
+mod chunks;
 mod convert;
 mod election;
 mod export;
@@ -12,6 +13,7 @@ mod membership;
 mod network;
 mod proposal;
 mod role;
+mod sending;
 mod server;
 mod type_config;
 
@@ -145,6 +147,8 @@ struct State {
     election: Mutex<election::Election>,
     /// Something here has changed that [`Role`] tells others.
     changed: Notify,
+    /// The snapshot that is being sent.
+    kept: Mutex<sending::Kept>,
 }
 
 impl Group {
@@ -172,6 +176,8 @@ impl Group {
         let config = Arc::new(config(shard).map_err(|error| failed(&error))?);
         let network = Network {
             shard,
+            me: peers.liveness.me(),
+            store: Arc::clone(&store),
             wire: Arc::clone(&peers.wire),
             state: Arc::clone(&state),
         };

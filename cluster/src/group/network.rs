@@ -3,9 +3,9 @@
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream::BoxStream};
+use futures::StreamExt;
 use heronry_proto::group as proto;
-use heronry_storage::{NodeId, ShardId};
+use heronry_storage::{NodeId, ShardId, Staged, Store};
 use openraft::{
     OptionalSend, RaftNetworkFactory, RaftNetworkV2,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
@@ -15,23 +15,29 @@ use openraft::{
 use prost::Message;
 
 use super::{
-    State,
+    State, chunks,
     convert::{self, Applied},
     machine::SnapshotData,
+    sending::Sending,
     type_config::{Snapshot, Types, Vote},
 };
 use crate::{
-    Wire, WireError,
+    PeerId, Wire, WireError,
     liveness::Epoch,
     message::{self, Request},
+    metrics,
 };
 
-/// How long the parts of a snapshot that are read and not yet sent may be, chunks.
-const CHUNKS_AHEAD: usize = 4;
+/// How long a replica may take to say what it has of a snapshot.
+const HAVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+const UNREADABLE: &str = "its answer cannot be read";
 
 /// Makes the ways to other replicas of one group.
 pub(super) struct Network {
     pub(super) shard: ShardId,
+    pub(super) me: PeerId,
+    pub(super) store: Arc<dyn Store>,
     pub(super) wire: Arc<dyn Wire>,
     pub(super) state: Arc<State>,
 }
@@ -42,6 +48,8 @@ impl RaftNetworkFactory<Types> for Network {
     async fn new_client(&mut self, target: u64, _node: &()) -> Way {
         Way {
             shard: self.shard,
+            me: self.me,
+            store: Arc::clone(&self.store),
             to: NodeId(target),
             wire: Arc::clone(&self.wire),
             state: Arc::clone(&self.state),
@@ -52,6 +60,8 @@ impl RaftNetworkFactory<Types> for Network {
 /// The way to one replica.
 pub(super) struct Way {
     shard: ShardId,
+    me: PeerId,
+    store: Arc<dyn Store>,
     to: NodeId,
     wire: Arc<dyn Wire>,
     state: Arc<State>,
@@ -150,6 +160,44 @@ impl RaftNetworkV2<Types> for Way {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let sending = self.send_snapshot(vote, snapshot);
+        tokio::select! {
+            sent = sending => sent,
+            closed = cancel => Err(closed.into()),
+        }
+    }
+}
+
+impl Way {
+    /// Sends what the replica does not have of the snapshot.
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let failed = |error: String| StreamingError::Unreachable(unreachable_error(WireError(error)));
+        let at_least = snapshot.meta.last_log_id;
+        let (state, store, shard, me) = (Arc::clone(&self.state), Arc::clone(&self.store), self.shard, self.me);
+        let begun = tokio::task::spawn_blocking(move || state.begin_sending(me, &*store, shard, at_least)).await;
+        let begun = begun.map_err(|error| failed(error.to_string()))?;
+        let (Sending { id, view, .. }, _using) = begun.map_err(|error| failed(error.to_string()))?;
+        let name: Bytes = id.0.to_be_bytes().to_vec().into();
+        let have = message::encode(Request::Have(proto::Have {
+            shard: self.shard.0.into(),
+            vote: Some(convert::vote_to_proto(&vote)),
+            id: name.clone(),
+        }));
+        let had = self.wire.call(self.to, have, HAVE_TIMEOUT).await;
+        let had = had.map_err(|error| StreamingError::Unreachable(unreachable_error(error)))?;
+        let had = proto::Had::decode(had).map_err(|_| StreamingError::Network(network_error(UNREADABLE)))?;
+        let staged = Staged {
+            rows: had.rows,
+            last: had.last,
+        };
+        if staged.rows > 0 {
+            tracing::info!(shard = %self.shard, to = %self.to, rows = staged.rows, "a snapshot goes on");
+            metrics::snapshot_goes_on();
+        }
         let applied = Applied {
             log_id: snapshot.meta.last_log_id,
             membership: snapshot.meta.last_membership,
@@ -159,40 +207,22 @@ impl RaftNetworkV2<Types> for Way {
             shard: self.shard.0.into(),
             vote: Some(convert::vote_to_proto(&vote)),
             applied: applied.to_bytes(),
+            id: name,
+            rows: staged.rows,
         }));
-        let sending = self.wire.transfer(self.to, header, chunks(snapshot.snapshot));
-        let sent = tokio::select! {
-            sent = sending => sent,
-            closed = cancel => return Err(closed.into()),
-        };
-        let answer = sent.map_err(|error| StreamingError::Unreachable(unreachable_error(error)))?;
+        // When a chunk cannot be read the stream ends early: its receiver sees that the end is missing.
+        let chunks = chunks::stream(view.chunks(&staged)).scan((), |(), chunk| {
+            let chunk = chunk.inspect_err(|error| tracing::warn!(%error, "a snapshot cannot be read"));
+            std::future::ready(chunk.ok())
+        });
+        let answer = self.wire.transfer(self.to, header, chunks.boxed()).await;
+        let answer = answer.map_err(|error| StreamingError::Unreachable(unreachable_error(error)))?;
         let answer = proto::Installed::decode(answer)
             .ok()
             .and_then(|installed| installed.vote)
-            .ok_or_else(|| StreamingError::Network(network_error("its answer cannot be read")))?;
+            .ok_or_else(|| StreamingError::Network(network_error(UNREADABLE)))?;
         Ok(SnapshotResponse::new(convert::vote_from_proto(&answer)))
     }
-}
-
-/// The chunks of a snapshot, read on a thread that may wait for the disk. When one cannot be read the stream ends early: its
-/// receiver sees that the end is missing.
-fn chunks(snapshot: SnapshotData) -> BoxStream<'static, Bytes> {
-    let (sender, receiver) = tokio::sync::mpsc::channel(CHUNKS_AHEAD);
-    tokio::task::spawn_blocking(move || {
-        for chunk in snapshot.into_chunks() {
-            let Ok(chunk) = chunk.inspect_err(|error| tracing::warn!(%error, "a snapshot cannot be read")) else {
-                return;
-            };
-            if sender.blocking_send(chunk).is_err() {
-                return;
-            }
-        }
-    });
-    futures::stream::unfold(receiver, |mut receiver| async move {
-        let chunk = receiver.recv().await?;
-        Some((chunk, receiver))
-    })
-    .boxed()
 }
 
 fn unreachable(error: WireError) -> RPCError<Types> {

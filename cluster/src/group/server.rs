@@ -1,11 +1,11 @@
 //! What other replicas ask of this one.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use heronry_proto::group as proto;
-use heronry_storage::{NodeId, StoreError};
+use heronry_storage::{NodeId, SnapshotId, Staged, Staging, StoreError};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use prost::Message;
 
@@ -14,12 +14,9 @@ use super::{
     convert::{self, Applied},
     guard::HandOver,
     machine::SnapshotData,
-    type_config::{LogId, Snapshot, SnapshotMeta, Types},
+    type_config::{LogId, Snapshot, SnapshotMeta, Types, Vote},
 };
 use crate::PeerId;
-
-/// Parts of a snapshot that have arrived and are not installed yet, chunks.
-const CHUNKS_AHEAD: usize = 4;
 
 impl Group {
     /// Answers what another replica asks.
@@ -161,7 +158,21 @@ impl Group {
         }
     }
 
-    /// Installs a snapshot that another replica sends.
+    /// How much has come of a snapshot that another replica is about to send.
+    ///
+    /// # Errors
+    /// A sentence for the sender.
+    pub(crate) async fn have(self, from: PeerId, have: proto::Have) -> Result<Bytes, String> {
+        self.leads_by(from, have.vote.as_ref())?;
+        let staging = self.stage(&have.id).await?;
+        let staged = staging.staged();
+        Ok(encode(&proto::Had {
+            rows: staged.rows,
+            last: staged.last,
+        }))
+    }
+
+    /// Takes a snapshot that another replica sends, or the rest of it, and installs it. What has come of one that breaks off is kept.
     ///
     /// # Errors
     /// A sentence for the sender.
@@ -169,38 +180,90 @@ impl Group {
         self,
         from: PeerId,
         snapshot: proto::Snapshot,
-        chunks: BoxStream<'static, Result<Bytes, String>>,
+        mut chunks: BoxStream<'static, Result<Bytes, String>>,
     ) -> Result<Bytes, String> {
         let inner = &*self.0;
-        let vote = convert::vote_from_proto(&snapshot.vote.ok_or("a snapshot has no vote")?);
-        if vote.leader_id.voted_for != from.node.0 || !vote.committed {
-            return Err(format!("node {} does not lead by this vote", from.node));
-        }
+        let vote = self.leads_by(from, snapshot.vote.as_ref())?;
         let applied = Applied::from_bytes(snapshot.applied).map_err(|error| error.to_string())?;
         inner.state.guard.heard_of(from, vote.leader_id.term, 0);
-        let (sender, mut receiver) = tokio::sync::mpsc::channel(CHUNKS_AHEAD);
-        let arriving = tokio::spawn(chunks.for_each(move |chunk| {
-            let sender = sender.clone();
-            async move {
-                let chunk = chunk.map_err(|error| StoreError::Io(format!("a snapshot has ended early: {error}")));
-                // Whoever installs it may have given up.
-                let _ = sender.send(chunk).await;
-            }
-        }));
-        let chunks = std::iter::from_fn(move || receiver.blocking_recv());
+        let mut staging = self.stage(&snapshot.id).await?;
+        if staging.staged().rows != snapshot.rows {
+            return Err("other rows of the snapshot are missing than those that come".to_owned());
+        }
+        let mut whole = false;
+        while !whole {
+            let chunk = chunks.next().await.unwrap_or_else(|| Err("it has no end".to_owned()));
+            let chunk = chunk.map_err(|error| format!("the snapshot has ended early: {error}"))?;
+            let taken = tokio::task::spawn_blocking(move || (staging.take(chunk), staging)).await;
+            let taken = taken.map_err(|error| error.to_string())?;
+            staging = taken.1;
+            whole = taken.0.map_err(|error| error.to_string())?;
+        }
+        let staging = staging.into_inner().ok_or("it is gone")?;
         let snapshot = Snapshot {
             meta: SnapshotMeta {
                 last_log_id: applied.log_id,
                 last_membership: applied.membership,
             },
-            snapshot: SnapshotData::new(Box::new(chunks)),
+            snapshot: SnapshotData::In(staging),
         };
         let installed = inner.raft.install_full_snapshot(vote, snapshot).await;
-        arriving.abort();
         let installed = installed.map_err(|error| error.to_string())?;
         Ok(encode(&proto::Installed {
             vote: Some(convert::vote_to_proto(&installed.vote)),
         }))
+    }
+
+    /// What has come of a snapshot of that name.
+    async fn stage(&self, name: &[u8]) -> Result<Coming, String> {
+        let name = name.try_into().map(u128::from_be_bytes);
+        let id = SnapshotId(name.map_err(|_| "a snapshot has no name")?);
+        let (store, shard) = (Arc::clone(&self.0.store), self.0.shard);
+        let staging = tokio::task::spawn_blocking(move || store.stage(shard, Some(id))).await;
+        let staging = staging.map_err(|error| error.to_string())?;
+        let staging = staging.map_err(|error| error.to_string())?;
+        Ok(Coming(Some(staging)))
+    }
+
+    /// The vote by which a node leads, and which is not known to be over.
+    fn leads_by(&self, from: PeerId, vote: Option<&heronry_proto::raft::Vote>) -> Result<Vote, String> {
+        let vote = convert::vote_from_proto(vote.ok_or("a snapshot has no vote")?);
+        if vote.leader_id.voted_for != from.node.0 || !vote.committed {
+            return Err(format!("node {} does not lead by this vote", from.node));
+        }
+        match vote.leader_id.term < self.0.vote().leader_id.term {
+            true => Err(format!("node {} does not lead any more", from.node)),
+            false => Ok(vote),
+        }
+    }
+}
+
+/// What comes of a snapshot. When it is put away, that may take the disk a while.
+struct Coming(Option<Box<dyn Staging>>);
+
+impl Coming {
+    fn staged(&self) -> Staged {
+        self.0.as_ref().map_or_else(Staged::default, |staging| staging.staged())
+    }
+
+    fn take(&mut self, chunk: Bytes) -> Result<bool, StoreError> {
+        self.0
+            .as_mut()
+            .map_or(Err(StoreError::Closed), |staging| staging.take(chunk))
+    }
+
+    fn into_inner(mut self) -> Option<Box<dyn Staging>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        let Some(staging) = self.0.take() else { return };
+        // Without a runtime it is put away here.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(staging));
+        }
     }
 }
 

@@ -273,6 +273,11 @@ pub struct Group {
     #[serde(with = "units::bytes")]
     #[schemars(with = "units::Bytes")]
     pub log_bytes_max: usize,
+    /// As `log_bytes_max`, while a snapshot of the shard is on its way to another replica, which will want what is written meanwhile. One that
+    /// falls behind even so begins anew.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub log_held_bytes_max: usize,
     /// Applied entries that a shard keeps in memory for replicas that are a little behind.
     #[serde(with = "units::bytes")]
     #[schemars(with = "units::Bytes")]
@@ -504,6 +509,7 @@ impl Limits {
             entry_bytes_max: self.entry_bytes_max,
             in_flight_bytes_max: self.group.in_flight_bytes_max,
             log_bytes_max: self.group.log_bytes_max,
+            log_held_bytes_max: self.group.log_held_bytes_max,
             tail_bytes_max: self.group.tail_bytes_max,
             stall_after: self.group.stall_after,
             shutdown_timeout: self.group.shutdown_timeout,
@@ -709,6 +715,7 @@ impl Default for Group {
         Self {
             in_flight_bytes_max: options.in_flight_bytes_max,
             log_bytes_max: options.log_bytes_max,
+            log_held_bytes_max: options.log_held_bytes_max,
             tail_bytes_max: options.tail_bytes_max,
             stall_after: options.stall_after,
             shutdown_timeout: options.shutdown_timeout,

@@ -5,13 +5,14 @@ mod open;
 mod pressure;
 mod rows;
 mod snapshot;
+mod staging;
 mod sync_mark;
 mod writer;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -27,8 +28,8 @@ use self::{
     writer::{Op, Pending, Writer},
 };
 use crate::{
-    Batch, Chunks, Done, Health, LogState, NodeId, OpenError, Options, Record, ShardId, ShardRows, Store, StoreError,
-    Write, key,
+    Batch, Chunks, Done, Health, LogState, NodeId, OpenError, Options, Record, ShardId, ShardRows, SnapshotId,
+    SnapshotView, Staging, Store, StoreError, Write, key,
     key::Kind,
     metrics::{self, FamilySizes, RocksSizes},
 };
@@ -46,7 +47,7 @@ const LEVEL0_FILES: &str = "rocksdb.num-files-at-level0";
 
 /// A [`Store`] in a directory.
 ///
-/// The directory holds `lock` (who has it open), `synced` (see [`sync_mark`]) and `store` (RocksDB). It stays locked until the
+/// The directory holds `lock` (who has it open), `synced` (see [`sync_mark`]), `store` (RocksDB) and `incoming` (see [`staging`]). It stays locked until the
 /// store and every [`ShardRows`] of it are dropped.
 pub struct RocksStore {
     shared: Arc<Shared>,
@@ -62,6 +63,10 @@ struct Shared {
     pressure: Pressure,
     failure: OnceLock<StoreError>,
     options: Options,
+    /// The data directory.
+    path: PathBuf,
+    /// Shards for which a snapshot is coming.
+    staging: Mutex<BTreeSet<ShardId>>,
 }
 
 /// RocksDB, and the lock that must outlive it. Fields are dropped in this order.
@@ -85,6 +90,8 @@ impl RocksStore {
             pressure: Pressure::new(),
             failure: OnceLock::new(),
             options,
+            path: path.to_owned(),
+            staging: Mutex::default(),
         });
         let failed = |error| OpenError::Failed {
             path: path.to_owned(),
@@ -152,6 +159,15 @@ impl Shared {
     /// The families exist since the store was opened; were one gone, that would be our mistake.
     fn family(&self, name: &str) -> Arc<BoundColumnFamily<'_>> {
         self.db.family(name)
+    }
+
+    fn staging(&self) -> MutexGuard<'_, BTreeSet<ShardId>> {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where what comes of a snapshot is kept.
+    fn incoming(&self, shard: ShardId) -> PathBuf {
+        self.path.join("incoming").join(shard.to_string())
     }
 
     fn alive(&self) -> Result<(), StoreError> {
@@ -380,9 +396,18 @@ impl Store for RocksStore {
         Ok(snapshot::export(&self.shared.db, shard))
     }
 
-    fn import(&self, shard: ShardId, chunks: Chunks) -> Result<Bytes, StoreError> {
+    fn view(&self, shard: ShardId) -> Result<Arc<dyn SnapshotView>, StoreError> {
         self.shared.alive()?;
-        self.shared.import(shard, chunks)
+        Ok(Arc::new(snapshot::View::open(&self.shared.db, shard)?))
+    }
+
+    fn stage(&self, shard: ShardId, id: Option<SnapshotId>) -> Result<Box<dyn Staging>, StoreError> {
+        self.shared.alive()?;
+        Ok(Box::new(staging::RocksStaging::begin(
+            Arc::clone(&self.shared),
+            shard,
+            id,
+        )?))
     }
 
     fn health(&self) -> Health {

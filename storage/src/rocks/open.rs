@@ -234,6 +234,16 @@ fn database_options(options: &Options) -> rocksdb::Options {
     rocks
 }
 
+/// Of files that are made beside the store and become rows of it.
+pub(super) fn row_file_options() -> rocksdb::Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_bloom_filter(10.0, false);
+    let mut rocks = rocksdb::Options::default();
+    rocks.set_block_based_table_factory(&blocks);
+    rocks.set_compression_type(DBCompressionType::Lz4);
+    rocks
+}
+
 fn descriptors(options: &Options) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(options.block_cache_bytes);
     let family = |bloom: bool, compression, write_buffer_bytes| {

@@ -1,4 +1,4 @@
-//! Taking all rows of a shard out of the store, and putting all rows of a shard into it.
+//! Taking all rows of a shard out of the store, and removing them from it.
 
 use std::{
     sync::{Arc, atomic::Ordering, mpsc},
@@ -8,91 +8,164 @@ use std::{
 use bytes::Bytes;
 use rocksdb::{DBRawIteratorWithThreadMode, ReadOptions, WriteBatch, WriteOptions};
 
-use super::{Db, LOG, META, RAFT, ROWS, RocksStore, Shared, error, u32_of};
-use crate::{Chunks, ShardId, StoreError, key, key::Kind, snapshot};
+use super::{Db, LOG, META, RAFT, ROWS, RocksStore, Shared, error, lock::io_error, staging, u32_of};
+use crate::{Chunks, ShardId, SnapshotView, Staged, StoreError, key, key::Kind, snapshot};
 
 type Iterator<'a> = DBRawIteratorWithThreadMode<'a, rocksdb::DB>;
+type Snapshot<'a> = rocksdb::SnapshotWithThreadMode<'a, rocksdb::DB>;
 
 /// Chunks read ahead of whoever takes them.
 const AHEAD: usize = 2;
 
-/// The rows of a shard as chunks. A thread reads them once the first is asked for (RocksDB's iterators borrow from their
-/// database, so they cannot be kept here).
+/// The rows of a shard as chunks, as of the moment the first is asked for.
 pub(super) fn export(db: &Arc<Db>, shard: ShardId) -> Chunks {
-    Box::new(Export {
-        db: Arc::clone(db),
-        shard,
-        reading: None,
-    })
+    let db = Arc::clone(db);
+    let chunks = std::iter::once_with(move || match View::open(&db, shard) {
+        Ok(view) => view.chunks(&Staged::default()),
+        Err(error) => Box::new(std::iter::once(Err(error))),
+    });
+    Box::new(chunks.flatten())
 }
 
-struct Export {
-    db: Arc<Db>,
-    shard: ShardId,
-    reading: Option<Reading>,
+/// The rows of a shard at one moment. A thread holds them, for RocksDB's snapshots and iterators borrow from their database.
+pub(super) struct View {
+    applied: Bytes,
+    reader: Arc<Reader>,
 }
 
-type Reading = (mpsc::Receiver<Result<Bytes, StoreError>>, thread::JoinHandle<()>);
+struct Reader {
+    /// `None` when it ends.
+    wanted: Option<mpsc::Sender<Wanted>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
 
-impl Export {
-    fn start(&mut self) -> std::io::Result<()> {
-        let (sender, receiver) = mpsc::sync_channel(AHEAD);
-        let (db, shard) = (Arc::clone(&self.db), self.shard);
-        let thread = thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
-            if let Err(error) = read_rows(&db, shard, &sender) {
-                // When nobody takes chunks any more, there is nobody to tell.
-                let _ = sender.send(Err(error));
+/// Rows that are wanted: after these.
+type Wanted = (Staged, mpsc::SyncSender<Result<Bytes, StoreError>>);
+
+impl View {
+    pub(super) fn open(db: &Arc<Db>, shard: ShardId) -> Result<Self, StoreError> {
+        let (wanted, wishes) = mpsc::channel::<Wanted>();
+        let (opened, opening) = mpsc::channel();
+        let db = Arc::clone(db);
+        let hold = move || {
+            let view = db.rocks.snapshot();
+            let (applied, generation) = match position(&db, &view, shard) {
+                Ok(found) => found,
+                Err(error) => return drop(opened.send(Err(error))),
+            };
+            if opened.send(Ok(applied.clone())).is_err() {
+                return;
             }
-        })?;
-        self.reading = Some((receiver, thread));
-        Ok(())
+            for (after, chunks) in wishes {
+                let read = read_rows(&db, &view, shard, generation, &applied, &after, &chunks);
+                if let Err(error) = read {
+                    // When nobody takes chunks any more, there is nobody to tell.
+                    let _ = chunks.send(Err(error));
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("snapshot".to_owned()).spawn(hold);
+        let thread = thread.map_err(|error| StoreError::Io(error.to_string()))?;
+        let reader = Arc::new(Reader {
+            wanted: Some(wanted),
+            thread: Some(thread),
+        });
+        let applied = opening.recv().unwrap_or(Err(StoreError::Closed))?;
+        Ok(Self { applied, reader })
     }
 }
 
-impl std::iter::Iterator for Export {
+impl SnapshotView for View {
+    fn applied(&self) -> Bytes {
+        self.applied.clone()
+    }
+
+    fn chunks(&self, after: &Staged) -> Chunks {
+        let (sender, chunks) = mpsc::sync_channel(AHEAD);
+        let wanted = self.reader.wanted.as_ref();
+        // Whoever asks while another reading is under way waits for its end.
+        let asked = wanted.is_some_and(|wanted| wanted.send((after.clone(), sender)).is_ok());
+        if !asked {
+            return Box::new(std::iter::once(Err(StoreError::Closed)));
+        }
+        Box::new(Reading {
+            chunks: Some(chunks),
+            _reader: Arc::clone(&self.reader),
+        })
+    }
+}
+
+/// Chunks that are being read; the view lives as long.
+struct Reading {
+    chunks: Option<mpsc::Receiver<Result<Bytes, StoreError>>>,
+    _reader: Arc<Reader>,
+}
+
+impl std::iter::Iterator for Reading {
     type Item = Result<Bytes, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.reading.is_none()
-            && let Err(error) = self.start()
-        {
-            return Some(Err(StoreError::Io(error.to_string())));
-        }
-        let (chunks, _) = self.reading.as_ref()?;
-        chunks.recv().ok()
+        self.chunks.as_ref()?.recv().ok()
     }
 }
 
-impl Drop for Export {
-    /// The thread holds the store; it ends as soon as its next chunk finds nobody.
+impl Drop for Reading {
     fn drop(&mut self) {
-        if let Some((chunks, thread)) = self.reading.take() {
-            drop(chunks);
+        // First: the thread may wait for somebody to take its next chunk.
+        drop(self.chunks.take());
+    }
+}
+
+impl Drop for Reader {
+    /// The thread holds the store; it ends as soon as nothing is wanted.
+    fn drop(&mut self) {
+        drop(self.wanted.take());
+        if let Some(thread) = self.thread.take() {
             // A panic has been reported where it happened.
             let _ = thread.join();
         }
     }
 }
 
-fn read_rows(db: &Db, shard: ShardId, chunks: &mpsc::SyncSender<Result<Bytes, StoreError>>) -> Result<(), StoreError> {
-    let view = db.rocks.snapshot();
+/// Up to where rows are applied, and their generation.
+fn position(db: &Db, view: &Snapshot<'_>, shard: ShardId) -> Result<(Bytes, u32), StoreError> {
     let raft = db.family(RAFT);
     let kept = |kind| view.get_cf(&raft, key::raft(shard, kind)).map_err(error);
     let generation = kept(Kind::Generation)?.map_or(Ok(0), |generation| u32_of(&generation))?;
     let applied = kept(Kind::Applied)?.map(Bytes::from).unwrap_or_default();
+    Ok((applied, generation))
+}
 
-    let (mut writer, header) = snapshot::Writer::start(shard, applied);
+fn read_rows(
+    db: &Db,
+    view: &Snapshot<'_>,
+    shard: ShardId,
+    generation: u32,
+    applied: &Bytes,
+    after: &Staged,
+    chunks: &mpsc::SyncSender<Result<Bytes, StoreError>>,
+) -> Result<(), StoreError> {
+    let (mut writer, header) = snapshot::Writer::start(shard, applied.clone(), after.rows);
     // A receiver that is gone has lost interest.
     let send = |chunk| chunks.send(Ok(chunk)).is_ok();
     if !send(header) {
         return Ok(());
     }
     let mut options = ReadOptions::default();
-    options.set_snapshot(&view);
+    options.set_snapshot(view);
     options.fill_cache(false);
     let mut iterator = db.rocks.raw_iterator_cf_opt(&db.family(ROWS), options);
+    let last = after.last.as_ref().and_then(|last| key::row(last, generation));
     let mut from = Some(0);
+    if let Some((slot, _)) = last.as_deref().and_then(key::row_place) {
+        from = Some(slot);
+    }
     while let Some(slot) = from.and_then(|from| seek_slot(&mut iterator, from, generation)) {
+        if let Some(last) = &last
+            && key::row_place(last) == Some((slot, generation))
+        {
+            iterator.seek([&last[..], &[0]].concat());
+        }
         while let Some((disk, value)) = iterator.item() {
             if key::row_place(disk) != Some((slot, generation)) {
                 break;
@@ -132,49 +205,6 @@ fn seek_slot(iterator: &mut Iterator<'_>, from: u16, generation: u32) -> Option<
 }
 
 impl Shared {
-    /// Writes a snapshot's rows beside the current ones, as a new generation, and makes it the current one.
-    pub(super) fn import(&self, shard: ShardId, chunks: Chunks) -> Result<Bytes, StoreError> {
-        let (mut reader, applied) = snapshot::SnapshotReader::start(chunks)?;
-        let generation = self.begin_generation()?;
-        let rows = self.family(ROWS);
-        loop {
-            let chunk = match reader.rows() {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => break,
-                Err(error) => {
-                    self.remove_generation(generation)?;
-                    return Err(error);
-                }
-            };
-            let mut batch = WriteBatch::default();
-            for row in chunk {
-                let Some(disk) = key::row(&row.key, generation) else {
-                    self.remove_generation(generation)?;
-                    return Err(StoreError::Corrupt("a snapshot has a row without a slot".to_owned()));
-                };
-                batch.put_cf(&rows, disk, row.value);
-            }
-            self.write(batch)?;
-        }
-        // Everything before the switch is on disk before it: one log, and this write is synced.
-        let current = self.generation(shard);
-        let old = current.load(Ordering::Acquire);
-        let (meta, raft) = (self.family(META), self.family(RAFT));
-        let mut batch = WriteBatch::default();
-        batch.put_cf(&raft, key::raft(shard, Kind::Generation), generation.to_be_bytes());
-        batch.put_cf(&raft, key::raft(shard, Kind::Applied), &applied);
-        batch.delete_cf(&meta, key::doomed(generation));
-        if old != 0 {
-            batch.put_cf(&meta, key::doomed(old), []);
-        }
-        self.write_synced(batch)?;
-        current.store(generation, Ordering::Release);
-        if old != 0 {
-            self.remove_generation(old)?;
-        }
-        Ok(applied)
-    }
-
     /// Forgets a shard; its rows become nobody's first.
     pub(super) fn remove_shard(&self, shard: ShardId) -> Result<(), StoreError> {
         let (meta, raft, log) = (self.family(META), self.family(RAFT), self.family(LOG));
@@ -193,20 +223,14 @@ impl Shared {
         if old != 0 {
             self.remove_generation(old)?;
         }
+        // What is coming is written by somebody, and removed by them.
+        if !self.staging().contains(&shard) {
+            staging::remove(&self.incoming(shard)).map_err(|error| io_error(&error))?;
+        }
         Ok(())
     }
 
-    /// A new generation that is nobody's yet: were the process to die now, its rows would be removed at the next start.
-    fn begin_generation(&self) -> Result<u32, StoreError> {
-        let _generations = self.generations();
-        let mut batch = WriteBatch::default();
-        let generation = self.new_generation(&mut batch)?;
-        batch.put_cf(&self.family(META), key::doomed(generation), []);
-        self.write_synced(batch)?;
-        Ok(generation)
-    }
-
-    fn remove_generation(&self, generation: u32) -> Result<(), StoreError> {
+    pub(super) fn remove_generation(&self, generation: u32) -> Result<(), StoreError> {
         let rows = self.family(ROWS);
         let mut batch = WriteBatch::default();
         {
@@ -252,6 +276,7 @@ impl RocksStore {
             }
             iterator.status().map_err(error)?;
         }
+        staging::remove_what_nobody_goes_on_with(&shared.path).map_err(|error| io_error(&error))?;
         for generation in doomed {
             tracing::info!(generation, "removing rows of an unfinished snapshot");
             shared.remove_generation(generation)?;

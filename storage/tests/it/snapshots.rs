@@ -1,6 +1,8 @@
 //! Snapshots of a shard: whole or not at all.
 
-use heronry_storage::{Chunks, MemoryStore, NodeId, Rows, ShardId, Store, StoreError};
+use std::fs;
+
+use heronry_storage::{Chunks, MemoryStore, NodeId, Rows, ShardId, SnapshotId, Staged, Store, StoreError};
 
 use super::*;
 
@@ -149,6 +151,194 @@ fn a_damaged_snapshot_is_refused_and_changes_nothing() {
     });
 }
 
+const ID: Option<SnapshotId> = Some(SnapshotId(7));
+
+fn bytes(chunks: &[Bytes]) -> usize {
+    chunks.iter().map(Bytes::len).sum()
+}
+
+/// What is sent to somebody who has this much.
+fn sent(store: &dyn Store, after: &Staged) -> Vec<Bytes> {
+    store.view(FROM).unwrap().chunks(after).map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_snapshot_that_broke_off_goes_on_after_the_last_row_that_came() {
+    stores(|store| {
+        let source = all(store, FROM);
+        let before = all(store, TO);
+        let whole = sent(store, &Staged::default());
+        let mut staging = store.stage(TO, ID).unwrap();
+        assert_eq!(staging.staged(), Staged::default());
+        for chunk in &whole[..whole.len() - 2] {
+            assert_eq!(staging.take(chunk.clone()), Ok(false));
+        }
+        let staged = staging.staged();
+        drop(staging);
+        assert!(all(store, TO) == before, "nothing is there before all is");
+
+        let mut staging = store.stage(TO, ID).unwrap();
+        assert_eq!(staging.staged(), staged);
+        assert!(staged.rows > 0 && staged.rows < source.len() as u64, "{staged:?}");
+        let rest = sent(store, &staged);
+        assert!(
+            bytes(&rest) < bytes(&whole) / 2,
+            "{} of {} bytes are sent again",
+            bytes(&rest),
+            bytes(&whole)
+        );
+        let count = rest.len();
+        for (at, chunk) in rest.into_iter().enumerate() {
+            assert_eq!(staging.take(chunk), Ok(at + 1 == count));
+        }
+        assert_eq!(staging.install(), Ok(text("position of 1")));
+        assert!(all(store, TO) == source);
+        // It is over: the same again begins at its beginning.
+        assert_eq!(store.stage(TO, ID).unwrap().staged(), Staged::default());
+    });
+}
+
+#[test]
+fn a_whole_snapshot_that_was_not_installed_need_not_come_again() {
+    stores(|store| {
+        let source = all(store, FROM);
+        let mut staging = store.stage(TO, ID).unwrap();
+        for chunk in sent(store, &Staged::default()) {
+            staging.take(chunk).unwrap();
+        }
+        drop(staging);
+        let mut staging = store.stage(TO, ID).unwrap();
+        let rest = sent(store, &staging.staged());
+        assert_eq!(rest.len(), 2, "a header and an end");
+        for chunk in rest {
+            staging.take(chunk).unwrap();
+        }
+        staging.install().unwrap();
+        assert!(all(store, TO) == source);
+    });
+}
+
+#[test]
+fn a_damaged_chunk_is_refused_and_what_came_before_it_stays() {
+    stores(|store| {
+        let whole = sent(store, &Staged::default());
+        let mut staging = store.stage(TO, ID).unwrap();
+        for chunk in &whole[..3] {
+            staging.take(chunk.clone()).unwrap();
+        }
+        let staged = staging.staged();
+        let mut garbled = whole[3].to_vec();
+        garbled[100] ^= 1;
+        for chunk in [garbled.into(), whole[0].clone(), whole[2].clone(), text("no chunk")] {
+            assert!(matches!(staging.take(chunk), Err(StoreError::Corrupt(_))));
+            assert_eq!(staging.staged(), staged);
+        }
+        for chunk in &whole[3..] {
+            staging.take(chunk.clone()).unwrap();
+        }
+        staging.install().unwrap();
+        assert!(all(store, TO) == all(store, FROM));
+    });
+}
+
+#[test]
+fn another_snapshot_begins_anew_and_two_at_a_time_are_refused() {
+    stores(|store| {
+        let whole = sent(store, &Staged::default());
+        let mut staging = store.stage(TO, ID).unwrap();
+        for chunk in &whole[..3] {
+            staging.take(chunk.clone()).unwrap();
+        }
+        assert!(store.stage(TO, ID).is_err(), "one is under way");
+        assert!(store.stage(OTHER, ID).is_ok(), "another shard's is another's");
+        drop(staging);
+        let mut staging = store.stage(TO, Some(SnapshotId(8))).unwrap();
+        assert_eq!(staging.staged(), Staged::default());
+        // Of another moment under the same name: none of it fits.
+        staging.take(whole[0].clone()).unwrap();
+        staging.take(whole[1].clone()).unwrap();
+        drop(staging);
+        store
+            .apply(FROM, &[batch([put(7, "late", "row")])], text("late"))
+            .unwrap();
+        let mut staging = store.stage(TO, Some(SnapshotId(8))).unwrap();
+        let later = sent(store, &staging.staged());
+        assert!(matches!(staging.take(later[0].clone()), Err(StoreError::Corrupt(_))));
+        assert!(staging.install().is_err());
+        assert_eq!(store.applied(TO), Ok(Some(text("position of 2"))));
+    });
+}
+
+#[test]
+fn a_view_is_of_one_moment_however_often_it_is_read() {
+    stores(|store| {
+        let view = store.view(FROM).unwrap();
+        let chunks = || view.chunks(&Staged::default()).map(Result::unwrap).collect::<Vec<_>>();
+        let first = chunks();
+        store
+            .apply(FROM, &[batch([put(7, "late", "row")])], text("late"))
+            .unwrap();
+        assert!(chunks() == first);
+        assert_eq!(view.applied(), "position of 1");
+        // One that is not read to its end holds up nobody for ever.
+        let mut begun = view.chunks(&Staged::default());
+        begun.next().unwrap().unwrap();
+        drop(begun);
+        assert!(chunks() == first);
+    });
+}
+
+#[test]
+fn what_came_before_a_restart_need_not_come_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    fill(&store);
+    let whole = sent(&store, &Staged::default());
+    let mut staging = store.stage(TO, ID).unwrap();
+    for chunk in &whole[..whole.len() - 2] {
+        staging.take(chunk.clone()).unwrap();
+    }
+    let staged = staging.staged();
+    drop(staging);
+    drop(store);
+    let store = open(directory.path());
+    let mut staging = store.stage(TO, ID).unwrap();
+    assert_eq!(staging.staged(), staged);
+    for chunk in sent(&store, &staged) {
+        staging.take(chunk).unwrap();
+    }
+    staging.install().unwrap();
+    assert!(all(&store, TO) == all(&store, FROM));
+    drop(store);
+    let store = open(directory.path());
+    assert!(all(&store, TO) == all(&store, FROM));
+    assert_eq!(store.applied(TO), Ok(Some(text("position of 1"))));
+
+    // Files that are gone, and a state that is damaged, are nothing.
+    for damage in ["000001.sst", "state"] {
+        let mut staging = store.stage(TO, ID).unwrap();
+        for chunk in &whole[..3] {
+            staging.take(chunk.clone()).unwrap();
+        }
+        drop(staging);
+        let file = directory.path().join("incoming/2").join(damage);
+        assert!(file.exists(), "{damage}");
+        match damage {
+            "state" => fs::write(file, [0xff; 9]).unwrap(),
+            _ => fs::remove_file(file).unwrap(),
+        }
+        assert_eq!(store.stage(TO, ID).unwrap().staged(), Staged::default());
+    }
+    // Nor is anything left of a shard that has gone.
+    let mut staging = store.stage(TO, ID).unwrap();
+    for chunk in &whole[..3] {
+        staging.take(chunk.clone()).unwrap();
+    }
+    drop(staging);
+    store.remove(TO).unwrap();
+    assert!(!directory.path().join("incoming/2").exists());
+}
+
 /// Rows on disk, of any generation.
 fn rows_on_disk(directory: &std::path::Path) -> usize {
     let db = rocksdb::DB::open_cf_for_read_only(
@@ -187,15 +377,16 @@ fn rows_that_are_nobodys_are_removed() {
         let import = scope.spawn(move || importing.import(TO, Box::new(cut)));
         receiver.recv_timeout(PATIENCE).unwrap();
         append(&*store, FROM, [0]).unwrap();
+        copy_all(&directory.path().join("incoming/2"), &copy.path().join("incoming/2"));
         copy_all(&directory.path().join("store"), &copy.path().join("store"));
         import.thread().unpark();
         assert!(import.join().unwrap().is_err());
     });
-    assert!(rows_on_disk(copy.path()) > expected);
     let reopened = open(copy.path());
     assert!(all(&reopened, TO) == all(&reopened, FROM));
     drop(reopened);
     assert_eq!(rows_on_disk(copy.path()), expected);
+    assert!(!copy.path().join("incoming/2").exists(), "nobody will go on with it");
 }
 
 fn copy_all(from: &std::path::Path, to: &std::path::Path) {

@@ -34,6 +34,12 @@ struct Streets {
     loss: u32,
     random: Option<fastrand::Rng>,
     starts: u64,
+    /// Bytes of snapshots that were sent.
+    carried: usize,
+    /// A transfer breaks when so many bytes of it have been sent.
+    carries_max: Option<usize>,
+    /// A bit of the next chunk of that many that are sent is turned over.
+    garbles: Option<usize>,
 }
 
 struct Node {
@@ -138,6 +144,43 @@ impl Town {
             self.cut(node, other);
             self.cut(other, node);
         }
+    }
+
+    /// From now on transfers break when so many bytes of one have been sent; `None`: they do not.
+    pub(crate) fn carry_at_most(&self, bytes: Option<usize>) {
+        self.streets().carries_max = bytes;
+    }
+
+    /// The chunk after that many more is damaged.
+    pub(crate) fn garble_after(&self, chunks: usize) {
+        self.streets().garbles = Some(chunks);
+    }
+
+    /// Bytes of snapshots that were sent since this was asked last.
+    pub(crate) fn carried(&self) -> usize {
+        std::mem::take(&mut self.streets().carried)
+    }
+
+    /// A chunk as it arrives, if it does.
+    fn carry(&self, mut chunk: Bytes, sent: &mut usize) -> Result<Bytes, String> {
+        let mut streets = self.streets();
+        streets.carried += chunk.len();
+        *sent += chunk.len();
+        if streets.carries_max.is_some_and(|max| *sent > max) {
+            return Err("the road has ended".to_owned());
+        }
+        match streets.garbles {
+            Some(0) => {
+                streets.garbles = None;
+                let mut garbled = chunk.to_vec();
+                let middle = garbled.len() / 2;
+                garbled[middle] ^= 1;
+                chunk = garbled.into();
+            }
+            Some(more) => streets.garbles = Some(more - 1),
+            None => {}
+        }
+        Ok(chunk)
     }
 
     pub(crate) fn heal(&self) {
@@ -257,10 +300,9 @@ impl Wire for Road {
         let (town, from) = (self.town.clone(), self.from);
         Box::pin(async move {
             let (groups, _) = town.road(from, to).ok_or_else(lost)?;
-            groups
-                .receive(from, header, chunks.map(Ok).boxed())
-                .await
-                .map_err(WireError)
+            let (way, mut sent) = (town.clone(), 0);
+            let chunks = chunks.map(move |chunk| way.carry(chunk, &mut sent));
+            groups.receive(from, header, chunks.boxed()).await.map_err(WireError)
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use heronry_cluster::{Leadership, Options, ProposeError, Round, ShardId};
+use heronry_cluster::{Group, Leadership, Options, ProposeError, Round, ShardId, Term};
 use tokio::time::{Instant, sleep};
 
 use super::{Town, id, options, put, read, until};
@@ -234,6 +234,107 @@ async fn a_replica_that_is_far_behind_gets_a_snapshot() {
     group.change_voters(&voters).await.unwrap();
     let (_, group, _) = town.leader(SHARD).await;
     until("it is settled", || group.membership().settled() == Some(&voters)).await;
+}
+
+/// Writes so many rows of a quarter of a MiB, which the log does not keep.
+async fn write_much(group: &Group, term: Term, rows: u64) {
+    for value in 0..rows {
+        let mut batch = put("a", value);
+        let filler = vec![7; 256 << 10].into();
+        let key = super::key(&format!("filler {value:05}"));
+        batch.writes.push(heronry_cluster::Write::Put(key, filler));
+        group.propose(term, vec![batch]).await.unwrap();
+    }
+}
+
+const MUCH: u64 = 64;
+const MUCH_BYTES: usize = 64 * (256 << 10);
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_whose_way_breaks_goes_on_and_is_not_sent_again() {
+    let town = Town::new(4).await;
+    town.found(SHARD, &[1, 2, 3]).await;
+    let (_, group, term) = town.leader(SHARD).await;
+    write_much(&group, term, MUCH).await;
+    town.carried();
+    // Some ten times it breaks, and each time the rest is less.
+    town.carry_at_most(Some(MUCH_BYTES / 10));
+    town.garble_after(20);
+    let writing = tokio::spawn({
+        let group = group.clone();
+        async move {
+            for value in 0..100 {
+                group.propose(term, vec![put("b", value)]).await?;
+                sleep(Duration::from_millis(100)).await;
+            }
+            Ok::<_, ProposeError>(())
+        }
+    });
+    group.add_learner(id(4)).await.unwrap();
+    until("the new replica has all", || {
+        town.group(4, SHARD)
+            .is_some_and(|replica| read(&replica, "a") == Some(MUCH - 1) && read(&replica, "b") == Some(99))
+    })
+    .await;
+    writing.await.unwrap().unwrap();
+    let carried = town.carried();
+    assert!(carried > MUCH_BYTES, "{carried} bytes: not all was a snapshot");
+    // A chunk that breaks is sent again, and so is what was behind it on the way.
+    assert!(carried < MUCH_BYTES * 3 / 2, "{carried} bytes for {MUCH_BYTES}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_of_another_leader_begins_anew() {
+    let town = Town::new(4).await;
+    town.found(SHARD, &[1, 2, 3]).await;
+    let (leader, group, term) = town.leader(SHARD).await;
+    write_much(&group, term, MUCH).await;
+    town.carry_at_most(Some(MUCH_BYTES / 2));
+    town.carried();
+    let learning = tokio::spawn({
+        let group = group.clone();
+        async move { group.add_learner(id(4)).await }
+    });
+    until("half of it is there", || town.streets().carried > MUCH_BYTES / 3).await;
+    town.kill(leader);
+    drop(learning.await);
+    let (_, group, term) = town.leader(SHARD).await;
+    town.carry_at_most(None);
+    group.add_learner(id(4)).await.unwrap();
+    group.propose(term, vec![put("b", 1)]).await.unwrap();
+    until("the new replica has all", || {
+        town.group(4, SHARD)
+            .is_some_and(|replica| read(&replica, "a") == Some(MUCH - 1) && read(&replica, "b") == Some(1))
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_dies_while_a_snapshot_comes_gets_it_all_the_same() {
+    let town = Town::new(4).await;
+    town.found(SHARD, &[1, 2, 3]).await;
+    let (_, group, term) = town.leader(SHARD).await;
+    write_much(&group, term, MUCH).await;
+    town.carry_at_most(Some(MUCH_BYTES / 4));
+    town.carried();
+    let learning = tokio::spawn({
+        let group = group.clone();
+        async move { group.add_learner(id(4)).await }
+    });
+    for _ in 0..2 {
+        until("a part of it is there", || town.streets().carried > MUCH_BYTES / 8).await;
+        town.kill(4);
+        town.carried();
+        sleep(Duration::from_secs(1)).await;
+        town.revive(4).await;
+    }
+    town.carry_at_most(None);
+    learning.await.unwrap().unwrap();
+    until("the new replica has all", || {
+        town.group(4, SHARD)
+            .is_some_and(|replica| read(&replica, "a") == Some(MUCH - 1))
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
