@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build run cluster test check test-rust deny docs clean
+.PHONY: help setup build run cluster cluster-demo test check test-rust deny docs clean
 
 # Where rustup puts cargo, also in the run that installs it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -14,6 +14,7 @@ NEXTEST := $(shell command -v cargo-nextest)
 help:
 	@echo 'make run      install what is missing, build, start the broker (ARGS="--set tls.required=false" adds flags)'
 	@echo 'make cluster  start three cores and two edges on this machine, for people to try'
+	@echo 'make cluster-demo  kill cores of such a cluster under load, and see that no device notices; a minute'
 	@echo 'make build    leave target/release/heronry and target/release/heronry-loadtest'
 	@echo 'make test     formatting, lints, licences, and every test'
 	@echo 'make check    formatting and lints only'
@@ -32,6 +33,9 @@ run: build
 
 cluster: build
 	@exec tools/cluster.sh
+
+cluster-demo: build
+	@exec tools/cluster-demo.sh
 
 test: setup check test-rust
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; else \
