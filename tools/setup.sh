@@ -12,8 +12,9 @@ as_root() {
   fi
 }
 
-# clang and libclang compile and bind RocksDB, mold links, python3-venv is for the interoperability tests.
-needed=(g++ make curl ca-certificates clang libclang-dev mold python3-venv)
+# clang and libclang compile and bind RocksDB, mold links, python3-venv is for the interoperability tests; iproute2, nftables and
+# e2fsprogs are for tests that cut wires and freeze disks.
+needed=(g++ make curl ca-certificates clang libclang-dev mold python3-venv iproute2 nftables e2fsprogs)
 if command -v dpkg-query >/dev/null; then
   missing=()
   for package in "${needed[@]}"; do

@@ -37,6 +37,8 @@ pub(crate) struct Node {
 pub(crate) struct Fleet {
     pub(crate) nodes: Vec<Node>,
     seeds: String,
+    /// Where nodes are told to reach each other; they listen at 5269.
+    port: u16,
 }
 
 impl Fleet {
@@ -47,12 +49,18 @@ impl Fleet {
 
     /// The same, at these places.
     pub(crate) fn start_at(places: Vec<Place>) -> Self {
+        Self::start_over(places, 5269)
+    }
+
+    /// The same, where the nodes reach each other at this port of their addresses.
+    pub(crate) fn start_over(places: Vec<Place>, port: u16) -> Self {
         let seeds: Vec<_> = (places[..CORES].iter())
-            .map(|place| format!("{}:5269", place.ip))
+            .map(|place| format!("{}:{port}", place.ip))
             .collect();
         let mut fleet = Self {
             nodes: Vec::new(),
             seeds: seeds.join(","),
+            port,
         };
         for (index, place) in places.into_iter().enumerate() {
             let place = match index < CORES {
@@ -77,6 +85,7 @@ impl Fleet {
         place.with(&[
             &format!("--set=roles={roles}"),
             &format!("--set=peer.listen={ip}:5269"),
+            &format!("--set=peer.advertise={ip}:{}", self.port),
             &format!("--set=peer.seeds={}", self.seeds),
         ])
     }
@@ -112,6 +121,11 @@ impl Fleet {
         self.nodes[node].broker.as_ref().unwrap().signal(signal);
     }
 
+    /// Waits until a node has ended by itself.
+    pub(crate) fn wait(&mut self, node: usize) -> Ended {
+        self.nodes[node].broker.take().unwrap().wait()
+    }
+
     /// Runs a command at the first node that can carry it out.
     #[track_caller]
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
@@ -130,7 +144,7 @@ impl Fleet {
 
     /// The address by which the others and operators know a node.
     pub(crate) fn address(&self, node: usize) -> String {
-        format!("{}:5269", self.nodes[node].place.ip)
+        format!("{}:{}", self.nodes[node].place.ip, self.port)
     }
 
     /// What the first edge knows of a node; null if nothing.
@@ -150,6 +164,12 @@ impl Fleet {
         let shards = status["shards"].as_array().cloned().unwrap_or_default();
         let led = shards.iter().filter(|shard| shard["role"] == "leader").count();
         (led, shards.len())
+    }
+
+    /// Waits until a node leads something.
+    #[track_caller]
+    pub(crate) fn leads(&self, node: usize) {
+        until("it leads something", || self.shards(node).0 > 0);
     }
 
     /// Waits until a node has replicas of so many shards, and is heard by the others.
@@ -176,13 +196,13 @@ impl Fleet {
         self.spread_over(&[0, 1, 2]);
     }
 
-    /// Makes accounts and has their devices log in at the edges, which take turns, and talk.
+    /// Makes accounts and has their devices log in at the edges, which take turns, and talk. Who loses its edge goes to the other.
     pub(crate) async fn load(&self, devices: usize) -> Load {
-        self.load_at(devices, &[CORES, CORES + 1]).await
+        self.load_of(devices, Plan::default()).await
     }
 
-    /// The same, where a device goes to these edges: to its own first, and to the next when that is gone.
-    pub(crate) async fn load_at(&self, devices: usize, edges: &[usize]) -> Load {
+    /// The same, with so much talk.
+    pub(crate) async fn load_of(&self, devices: usize, plan: Plan) -> Load {
         let mut accounts = tempfile::NamedTempFile::new().unwrap();
         writeln!(accounts, "jid,password").unwrap();
         for device in 0..devices {
@@ -191,17 +211,14 @@ impl Fleet {
         self.run(&["user", "import", accounts.path().to_str().unwrap()]);
         let options = (0..devices).map(|device| {
             let account = BareJid::parse(&format!("d{device}@localhost")).unwrap();
-            let mut edges = edges.to_vec();
-            let own = device % edges.len();
-            edges.rotate_left(own);
-            let servers = edges
-                .iter()
-                .map(|edge| Server::Address((self.nodes[*edge].place.ip, 5222).into()));
+            let mut edges = [CORES, CORES + 1];
+            edges.rotate_left(device % EDGES);
+            let servers = edges.map(|edge| Server::Address((self.nodes[edge].place.ip, 5222).into()));
             Options::new(account, Password::new(PASSWORD).unwrap())
-                .servers(servers.collect::<Vec<_>>())
+                .servers(servers)
                 .tls(Tls::Any(Trust::dangerous_accept_any()))
         });
-        let steady = Steady::start(options.collect(), Plan::default(), Recorder::memory());
+        let steady = Steady::start(options.collect(), plan, Recorder::memory());
         Load(steady.await.unwrap())
     }
 }

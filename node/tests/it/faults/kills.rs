@@ -1,6 +1,6 @@
 //! Nodes are killed.
 
-use crate::fleet::{CORES, Fleet};
+use crate::fleet::{CORES, Fleet, SHARDS};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cores_are_killed_in_turn_and_no_device_notices() {
@@ -8,6 +8,7 @@ async fn cores_are_killed_in_turn_and_no_device_notices() {
     let load = fleet.load(16).await;
     load.goes_on(20).await;
     for core in 0..CORES {
+        fleet.leads(core);
         load.longest();
         fleet.end(core, "KILL");
         // Whatever it led is led by another in a moment.
@@ -15,7 +16,7 @@ async fn cores_are_killed_in_turn_and_no_device_notices() {
         eprintln!("core {core} killed: the longest wait was {:?}", load.longest());
         load.goes_on(10).await;
         fleet.restart(core);
-        fleet.spread();
+        fleet.holds(core, SHARDS);
     }
     load.judge_unnoticed().await;
 }
