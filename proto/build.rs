@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed={file}");
     }
     let descriptors = protox::compile(FILES, ["."])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    let generated = tonic_prost_build::configure().bytes(".").btree_map(".");
+    generated.compile_fds(descriptors)?;
     Ok(())
 }

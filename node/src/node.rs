@@ -6,6 +6,7 @@ mod broker;
 mod cluster;
 mod core_part;
 mod edge_part;
+mod leaving;
 mod membership;
 mod metrics;
 mod middle;

@@ -26,6 +26,12 @@ pub enum NoDrain {
     /// The map says no.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// There is no other node for its devices.
+    #[error(
+        "node {0} cannot be drained at present: devices are connected to it, and no other node with the role edge is there to \
+         take them; let one join, or come back, first"
+    )]
+    LastEdge(NodeId),
     /// There is no other node for what it has.
     #[error(
         "node {node} cannot be drained at present: {} can be nowhere else with a majority of live voters; let other nodes with \
@@ -66,6 +72,9 @@ pub fn drain(view: &View<'_>, node: NodeId, now: Instant) -> Result<Drain, NoDra
     let state = MemberState::Draining;
     let command = Command::SetState { node, state };
     command.evaluate(view.map)?;
+    if view.nodes.get(&node).is_some_and(|report| report.streams > 0) && !has_other_edge(view, node) {
+        return Err(NoDrain::LastEdge(node));
+    }
     let mut problem = problem(view, now);
     if let Some(candidate) = problem.nodes.get_mut(&node) {
         candidate.holds = false;
@@ -124,6 +133,13 @@ fn stopped_without(view: &View<'_>, node: NodeId) -> (BTreeSet<ShardId>, BTreeSe
         }
     }
     (stopped, lost)
+}
+
+fn has_other_edge(view: &View<'_>, node: NodeId) -> bool {
+    view.map.nodes.iter().any(|(other, member)| {
+        let stays = member.roles.edge && member.state == MemberState::Active;
+        stays && *other != node && is_live(view.map, view, *other)
+    })
 }
 
 fn voters(view: &View<'_>, shard: ShardId) -> BTreeSet<NodeId> {

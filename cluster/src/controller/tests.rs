@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     identity::ClusterId,
-    map::{Newcomer, Roles},
+    map::{Newcomer, Roles, Services},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,6 +28,7 @@ fn newcomer(node: u64, core: bool) -> Newcomer {
         zone: String::new(),
         feature_level: 1,
         version: "0.1.0".to_owned(),
+        services: Services::new(),
     }
 }
 
@@ -418,6 +419,42 @@ fn draining_one_of_three_is_said_to_cost_a_replica_and_draining_the_last_is_refu
         "node 0000000000000001 cannot be drained at present: shards 0, 1, 2, 3 and the metadata group can be nowhere else with \
          a majority of live voters; let other nodes with the role core join, or come back, first"
     );
+}
+
+#[test]
+fn the_last_edge_is_not_drained_while_devices_are_connected_to_it() {
+    let mut colony = Colony::new(3, 4);
+    let edge = |node| Newcomer {
+        roles: Roles {
+            edge: true,
+            core: false,
+        },
+        ..newcomer(node, false)
+    };
+    colony.join(edge(8));
+    colony.join(edge(9));
+    for node in 1..=3 {
+        colony.command(&Command::Admit(Newcomer {
+            roles: Roles {
+                edge: false,
+                core: true,
+            },
+            ..newcomer(node, true)
+        }));
+    }
+    colony.settle();
+    colony.nodes.get_mut(&NodeId(8)).unwrap().streams = 5;
+    colony.turn(9, false);
+    let refused = drain(&colony.view(), NodeId(8), colony.now).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "node 0000000000000008 cannot be drained at present: devices are connected to it, and no other node with the role \
+         edge is there to take them; let one join, or come back, first"
+    );
+    // Without devices it may go.
+    assert!(drain(&colony.view(), NodeId(9), colony.now).is_ok());
+    colony.turn(9, true);
+    assert!(drain(&colony.view(), NodeId(8), colony.now).is_ok());
 }
 
 #[test]

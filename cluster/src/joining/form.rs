@@ -6,7 +6,7 @@ use heronry_storage::NodeId;
 use prost::Message;
 
 use super::{About, Answer, Ask, MET_MAX, Please, SEEDS_MAX, Standing};
-use crate::map::{ClusterMap, MapError, Newcomer, Roles, TEXT_BYTES_MAX};
+use crate::map::{ClusterMap, MapError, Newcomer, Roles, TEXT_BYTES_MAX, read_services};
 
 impl Ask {
     /// As it is sent.
@@ -106,6 +106,7 @@ fn about(about: &About) -> proto::About {
         zone,
         feature_level,
         version,
+        services,
     } = about.node.clone();
     proto::About {
         node: Some(proto::Node {
@@ -116,6 +117,7 @@ fn about(about: &About) -> proto::About {
             zone,
             feature_level,
             version,
+            services,
         }),
         cluster_name: about.cluster_name.clone(),
         is_empty: about.is_empty,
@@ -156,6 +158,7 @@ fn read_about(about: Option<proto::About>) -> Result<About, MapError> {
             zone: node.zone,
             feature_level: node.feature_level,
             version: node.version,
+            services: read_services(node.services)?,
         },
         cluster_name: about.cluster_name,
         is_empty: about.is_empty,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     identity::ClusterId,
-    map::{Command, MemberState, Roles},
+    map::{Command, MemberState, Roles, Services},
 };
 
 fn newcomer(node: u64) -> Newcomer {
@@ -19,6 +19,7 @@ fn newcomer(node: u64) -> Newcomer {
         zone: String::new(),
         feature_level: 1,
         version: "0.1.0".to_owned(),
+        services: Services::new(),
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use heronry_storage::{NodeId, ShardId, Write};
 
 use super::{
-    ClusterMap, MEMBERS_MAX, METADATA, Member, MemberState, Placement, REPLICAS_MAX, Roles, TEXT_BYTES_MAX, rows,
+    ClusterMap, MEMBERS_MAX, METADATA, Member, MemberState, Placement, REPLICAS_MAX, Roles, SERVICES_MAX, Services,
+    TEXT_BYTES_MAX, rows,
     settings::{self, SETTINGS_MAX},
 };
 
@@ -70,6 +71,8 @@ pub struct Newcomer {
     pub feature_level: u32,
     /// The version of its program.
     pub version: String,
+    /// What it offers to those outside of the cluster, see [`Member::services`].
+    pub services: Services,
 }
 
 /// A command was refused; the map is as it was. Each is a sentence for an operator.
@@ -201,6 +204,10 @@ fn admit(map: &ClusterMap, newcomer: &Newcomer) -> Result<Vec<Write>, Refused> {
         if text.len() > TEXT_BYTES_MAX {
             return Err(Refused::Text(name));
         }
+    }
+    let services = newcomer.services.iter().flat_map(|(name, place)| [name, place]);
+    if newcomer.services.len() > SERVICES_MAX || services.into_iter().any(|text| text.len() > TEXT_BYTES_MAX) {
+        return Err(Refused::Text("what it offers"));
     }
     // Who was on its way out stays so, whatever it says when it starts again.
     let state = known.map_or(MemberState::Active, |member| match member.state {
@@ -365,6 +372,7 @@ impl Newcomer {
             state,
             feature_level: self.feature_level,
             version: self.version.clone(),
+            services: self.services.clone(),
         }
     }
 
@@ -376,6 +384,7 @@ impl Newcomer {
             zone: member.zone,
             feature_level: member.feature_level,
             version: member.version,
+            services: member.services,
         }
     }
 }

@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::{
     ClusterMap, Command, MEMBERS_MAX, MapError, Member, MemberState, Newcomer, Placement, REPLICAS_MAX, Roles,
-    TEXT_BYTES_MAX, settings::SETTINGS_MAX,
+    SERVICES_MAX, Services, TEXT_BYTES_MAX, settings::SETTINGS_MAX,
 };
 use crate::identity::ClusterId;
 
@@ -152,6 +152,7 @@ pub(super) fn member(node: NodeId, member: &Member) -> proto::Member {
         state: state_number(member.state),
         feature_level: member.feature_level,
         version: member.version.clone(),
+        services: member.services.clone(),
     }
 }
 
@@ -166,8 +167,17 @@ pub(super) fn read_member(member: proto::Member) -> Result<(NodeId, Member), Map
         state: read_state(member.state)?,
         feature_level: member.feature_level,
         version: text(member.version)?,
+        services: read_services(member.services)?,
     };
     Ok((NodeId(member.node), read))
+}
+
+pub(crate) fn read_services(services: Services) -> Result<Services, MapError> {
+    if services.len() > SERVICES_MAX {
+        return Err(MapError::Malformed(format!("{} services", services.len())));
+    }
+    let read = |(name, place)| Ok((text(name)?, text(place)?));
+    services.into_iter().map(read).collect()
 }
 
 pub(super) fn shard(shard: ShardId, placement: &Placement) -> proto::Shard {

@@ -23,6 +23,7 @@ use crate::identity::ClusterId;
 
 pub(crate) use command::shards_in_words;
 pub use command::{Command, Newcomer, Refused};
+pub(crate) use form::read_services;
 pub use rows::SLOT;
 pub use settings::{Rebalance, SETTINGS, Setting, Settings};
 
@@ -37,6 +38,9 @@ pub const REPLICAS_MAX: usize = 16;
 
 /// The longest address, zone, version, name or value of a setting, in bytes.
 pub const TEXT_BYTES_MAX: usize = 255;
+
+/// What a member may offer at most.
+pub const SERVICES_MAX: usize = 16;
 
 /// A cluster, as it was at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +76,12 @@ pub struct Member {
     pub feature_level: u32,
     /// The version of its program.
     pub version: String,
+    /// What it offers to those outside of the cluster: names that mean nothing here, and where each is reached.
+    pub services: Services,
 }
+
+/// Names of services and where they are reached; at most [`SERVICES_MAX`].
+pub type Services = BTreeMap<String, String>;
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

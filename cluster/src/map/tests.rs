@@ -13,6 +13,7 @@ fn newcomer(node: u64) -> Newcomer {
         zone: String::new(),
         feature_level: LEVEL,
         version: "0.1.0".to_owned(),
+        services: Services::new(),
     }
 }
 
@@ -262,6 +263,7 @@ fn command() -> impl Strategy<Value = Command> {
             zone,
             feature_level,
             version: "1".to_owned(),
+            services: Services::new(),
         })
     });
     let shard = || prop_oneof![(0..5u16).prop_map(ShardId), Just(METADATA)];

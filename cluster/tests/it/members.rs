@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use heronry_cluster::{
     MemoryStore, NodeId, Options, PeerId, ShardId,
-    map::{ClusterMap, Command, METADATA, MemberState, Newcomer, Roles},
+    map::{ClusterMap, Command, METADATA, MemberState, Newcomer, Roles, Services},
     member::{Drawn, Member, MemberOptions, Neighbours, OperatorError},
     transport::{Security, Tcp, TransportLimits},
 };
@@ -73,6 +73,7 @@ impl Machine {
             zone: String::new(),
             feature_level: 1,
             version: "0.1.0".to_owned(),
+            services: Services::new(),
         };
         let options = MemberOptions {
             me,

@@ -187,10 +187,37 @@ pub(super) fn values(loaded: &Loaded) -> Result<(), ConfigError> {
             );
         }
     }
+    let places = [
+        ("peer.advertise", &loaded.config.peer.advertise),
+        ("edge.advertise", &loaded.config.edge.advertise),
+        ("edge.advertise_tls", &loaded.config.edge.advertise_tls),
+    ];
+    for (key, place) in places {
+        if place.as_deref().is_some_and(|place| !is_place(place)) {
+            return refuse(
+                key,
+                "must be a name or an IP address (IPv6 in brackets), a colon and a port".to_owned(),
+            );
+        }
+    }
     if limits.shutdown_timeout > std::time::Duration::from_secs(10) {
         return refuse("limits.shutdown_timeout", "must be at most 10s".to_owned());
     }
     Ok(())
+}
+
+/// Whether others can be told to connect there (RFC 6120 §4.9.3.19).
+fn is_place(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let is_host = match host.strip_prefix('[') {
+        Some(rest) => rest
+            .strip_suffix(']')
+            .is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.len() <= 253 && !host.contains([':', '/', '@', ' ']),
+    };
+    is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// Refuses what is written correctly and asks for something that does not exist yet: ignoring it would be worse.
@@ -212,6 +239,11 @@ pub(super) fn runnable(loaded: &Loaded) -> Result<(), ConfigError> {
             !peer.seeds.is_empty() && peer.listen.is_none(),
             "peer.seeds",
             "needs an address where the others reach this node: set `peer.listen`",
+        ),
+        (
+            config.edge.location && config.edge.advertise.is_none() && config.edge.advertise_tls.is_none(),
+            "edge.location",
+            "needs an address that devices can be told: set `edge.advertise` or `edge.advertise_tls`",
         ),
         (
             peer.bootstrap.is_some() && peer.seeds.is_empty(),

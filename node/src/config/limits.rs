@@ -151,6 +151,8 @@ pub struct Edge {
     #[serde(with = "units::duration")]
     #[schemars(with = "units::Time")]
     pub close_timeout: Duration,
+    /// Most streams that are ended in a second when the node is drained and devices go to other edges.
+    pub handovers_per_second_max: u32,
     /// Most bytes of those stanzas; beyond it the socket is not read.
     #[serde(with = "units::bytes")]
     #[schemars(with = "units::Bytes")]
@@ -482,6 +484,7 @@ impl Limits {
             negotiation_timeout: self.before_auth.negotiation_timeout,
             passwords_waiting_max: count(self.edge.passwords_waiting_max),
             close_timeout: self.edge.close_timeout,
+            handovers_per_second_max: self.edge.handovers_per_second_max,
         }
     }
 
@@ -665,6 +668,7 @@ impl Default for Edge {
             tls_sessions_max: 16_384,
             passwords_waiting_max: 256,
             close_timeout: Duration::from_secs(2),
+            handovers_per_second_max: 200,
             frames_bytes_max: limits.frames_bytes_max,
             progress_bytes: limits.progress_bytes,
             answer_timeout: limits.answer_timeout,

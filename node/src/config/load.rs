@@ -525,10 +525,36 @@ mod tests {
     }
 
     #[test]
+    fn places_that_others_are_told_are_hosts_with_a_port() {
+        for key in ["peer.advertise", "edge.advertise", "edge.advertise_tls"] {
+            for place in ["a.example:5222", "192.0.2.1:1", "[2001:db8::1]:5222"] {
+                Loaded::load(&set(&[format!("{key}={place}").as_str()])).unwrap();
+            }
+            for place in [
+                "a.example",
+                ":1",
+                "a:0",
+                "a:65536",
+                "2001:db8::1",
+                "[a]:1",
+                "a b:1",
+                "xmpp://a:1",
+            ] {
+                let sentence = sentence(&set(&[format!("{key}={place}").as_str()]));
+                assert!(
+                    sentence.contains("must be a name or an IP address"),
+                    "{place}: {sentence}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn what_does_not_make_sense_together_is_refused_by_run_and_accepted_by_check() {
         let cases = [
             "peer.seeds=a:1",
             "peer.bootstrap=3",
+            "edge.location=true",
             "roles=edge",
             "peer.listen=0.0.0.0:5269",
             "peer.listen=192.0.2.1:5269",

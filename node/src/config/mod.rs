@@ -89,6 +89,14 @@ pub struct Edge {
     /// Where clients connect with TLS from the first byte (XEP-0368). An address or a list; an empty list opens none.
     #[schemars(with = "Vec<units::Address>")]
     pub c2s_tls: Vec<SocketAddr>,
+    /// The address at which devices reach this edge's `c2s`: a name or an IP address, with a port. When another edge is drained its devices are
+    /// sent there (`see-other-host`, RFC 6120 §4.9.3.19); without it they find their own way.
+    pub advertise: Option<String>,
+    /// As `advertise`, of `c2s_tls`.
+    pub advertise_tls: Option<String>,
+    /// Whether devices are asked to resume their sessions at this very edge when a connection breaks (`location`, XEP-0198 §5): it
+    /// still has what they have not acknowledged. They can resume at every edge; a device that finds this one dead loses the time of an attempt.
+    pub location: bool,
     /// Threads that serve sockets. When not set: as many as the process may use processors.
     pub threads: Option<u16>,
 }
@@ -293,6 +301,9 @@ impl Default for Edge {
         Self {
             c2s: vec![(any, 5222).into()],
             c2s_tls: vec![(any, 5223).into()],
+            advertise: None,
+            advertise_tls: None,
+            location: false,
             threads: None,
         }
     }

@@ -21,6 +21,7 @@ use super::{
     Edge,
     admission::{Place, Stranger},
     hub::{Hub, Standing},
+    listener::Begins,
     metrics::{self, Phase},
     port::{Port, Taken, ToConnection},
     socket::Socket,
@@ -45,6 +46,7 @@ pub(super) struct Task {
     port: Arc<Port>,
     _place: Place,
     connection: Connection,
+    begins: Begins,
     socket: Socket,
     framer: Framer,
     /// The shard it has to do with, as it knows it.
@@ -154,7 +156,11 @@ impl Task {
         tls: Option<heronry_xmpp::sasl::ChannelBindings>,
     ) -> Self {
         let port = edge.hub.open();
-        let connection = Connection::new(port.conn(), Arc::clone(&edge.config), tls);
+        let (begins, config) = match tls {
+            None => (Begins::Clear, &edge.config),
+            Some(_) => (Begins::Tls, &edge.config_tls),
+        };
+        let connection = Connection::new(port.conn(), Arc::clone(config), tls);
         let since = edge.clock.elapsed();
         edge.phases.enter(Phase::Negotiating);
         Self {
@@ -162,6 +168,7 @@ impl Task {
             port,
             _place: place,
             connection,
+            begins,
             socket,
             framer: Framer::new(),
             standing: Cell::new(None),
@@ -304,6 +311,13 @@ impl Task {
                 self.step(scratch, |connection, io| connection.password_done(done, io));
             }
             ToConnection::End(error) => self.step(scratch, |connection, io| connection.shut_down(error, io)),
+            ToConnection::GoTo(directions) => {
+                if self.closing.is_none() && !self.socket.is_gone() {
+                    let error = directions.error(self.begins);
+                    metrics::handed_over(error.condition.name());
+                    self.step(scratch, |connection, io| connection.shut_down(error, io));
+                }
+            }
         }
     }
 

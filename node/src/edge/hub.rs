@@ -463,6 +463,31 @@ impl Hub {
         }
     }
 
+    /// The next connections after `cursor`, which goes round: at most `count`, and none twice in one call.
+    pub(super) fn after(&self, cursor: &mut usize, count: usize) -> Vec<Arc<Port>> {
+        let mut found = Vec::new();
+        // As a number, so that the end of one table is the beginning of the next.
+        let (first, mut table) = (*cursor % TABLES, *cursor % TABLES);
+        let mut index = *cursor / TABLES;
+        loop {
+            let slots = lock(&self.tables[table]);
+            while found.len() < count && index < slots.slots.len() {
+                found.extend(slots.slots[index].port.clone());
+                index += 1;
+            }
+            drop(slots);
+            if found.len() == count {
+                break;
+            }
+            (table, index) = ((table + 1) % TABLES, 0);
+            if table == first {
+                break;
+            }
+        }
+        *cursor = index * TABLES + table;
+        found
+    }
+
     fn for_each(&self, mut each: impl FnMut(&Port)) {
         for table in &self.tables {
             let ports: Vec<_> = lock(table).slots.iter().filter_map(|slot| slot.port.clone()).collect();
@@ -494,6 +519,26 @@ mod tests {
         let inboxes = Arc::new(Inboxes::new(2, &ShardLimits::default()));
         let outboxes = Arc::new(Outboxes::default());
         Arc::new(Hub::new(id, ShardMap::even(2), inboxes, outboxes, Traces::off()))
+    }
+
+    #[test]
+    fn going_round_by_handfuls_finds_each_connection_once() {
+        let hub = hub();
+        let mut ports: Vec<_> = (0..100).map(|_| hub.open()).collect();
+        for gone in ports.drain(..30) {
+            hub.close(gone.conn());
+        }
+        let mut cursor = 0;
+        for _round in 0..3 {
+            let mut seen = std::collections::HashSet::new();
+            while seen.len() < ports.len() {
+                let found = hub.after(&mut cursor, 7);
+                assert_eq!(found.len(), 7);
+                assert!(found.iter().all(|port| seen.insert(port.conn())), "one came twice");
+            }
+        }
+        // More than there are: each, and none twice.
+        assert_eq!(hub.after(&mut 0, 1000).len(), ports.len());
     }
 
     #[test]

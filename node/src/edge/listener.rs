@@ -43,11 +43,34 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts connections until the task is aborted.
-pub(super) async fn accept(edge: Arc<Edge>, listener: TcpListener, begins: Begins) {
+/// Accepts connections until the task is aborted. While the edge is to hold none there is no listener: whoever connects hears so at once.
+pub(super) async fn accept(edge: Arc<Edge>, listener: TcpListener, address: SocketAddr, begins: Begins) {
+    let mut listener = Some(listener);
+    let mut leaving = edge.others.subscribe();
+    loop {
+        if let Some(listener) = listener.take() {
+            tokio::select! {
+                () = take_all(&edge, &listener, begins) => {}
+                _ = leaving.wait_for(Option::is_some) => {}
+            }
+        }
+        if leaving.wait_for(Option::is_none).await.is_err() {
+            return;
+        }
+        match bind(address) {
+            Ok(bound) => listener = Some(bound),
+            Err(error) => {
+                tracing::warn!(%address, %error, "connections cannot be accepted again");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+async fn take_all(edge: &Arc<Edge>, listener: &TcpListener, begins: Begins) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => take(&edge, stream, peer, begins),
+            Ok((stream, peer)) => take(edge, stream, peer, begins),
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
                 // Most likely no file descriptor is left; asking again at once would not help.

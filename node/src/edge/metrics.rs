@@ -84,12 +84,25 @@ pub(crate) const METRICS: &[Metric] = &[
         "Passwords that were not verified because too many waited (`limits.edge.passwords_waiting_max`)",
     ),
     Metric::gauge("edge_passwords_waiting", "Passwords that wait to be verified"),
+    Metric::counter(
+        "edge_streams_handed_over_total",
+        "Streams ended because the edge is being drained",
+    )
+    .with(&[(
+        "told",
+        "`see-other-host`, or `system-shutdown` (no other edge has said how it is reached)",
+    )]),
     Metric::counter("edge_stanzas_read_total", "Stanzas that devices have sent")
         .with(&[KIND, ("outcome", "`submitted`, `malformed` (answered with an error)")]),
     Metric::counter("edge_stanzas_written_total", "Stanzas on their way to devices").with(&[KIND]),
     Metric::counter("edge_read_bytes_total", "Bytes read from devices, inside TLS"),
     Metric::counter("edge_written_bytes_total", "Bytes written to devices, inside TLS"),
 ];
+
+/// A device has been told to go to another edge.
+pub(super) fn handed_over(told: &'static str) {
+    counter!("edge_streams_handed_over_total", "told" => told).increment(1);
+}
 
 /// A connection has been accepted.
 pub(super) fn opened() {

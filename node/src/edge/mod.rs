@@ -6,6 +6,7 @@ mod admission;
 mod attaching;
 mod connection;
 mod hub;
+mod leaving;
 mod listener;
 mod metrics;
 mod passwords;
@@ -18,11 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heronry_xmpp::stream::StreamError;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 #[cfg(test)]
 pub(crate) use attaching::Attaching;
 pub(crate) use hub::Hub;
+pub(crate) use leaving::Doors;
 pub(crate) use listener::Begins;
 pub(crate) use port::Port;
 
@@ -55,12 +57,16 @@ pub(crate) struct EdgeLimits {
     pub(crate) passwords_waiting_max: usize,
     /// How long a stream that is over waits for the device to end it too.
     pub(crate) close_timeout: Duration,
+    /// Streams that are ended in a second, at most, when devices are handed over to other edges.
+    pub(crate) handovers_per_second_max: u32,
 }
 
 /// An edge, until [`Self::stop`].
 pub(crate) struct Edge {
     hub: Arc<Hub>,
     config: Arc<heronry_xmpp::edge::Config>,
+    /// For connections that begin with TLS.
+    config_tls: Arc<heronry_xmpp::edge::Config>,
     tls: Arc<Tls>,
     clock: Clock,
     limits: EdgeLimits,
@@ -68,6 +74,8 @@ pub(crate) struct Edge {
     passwords: Passwords,
     stanzas: Stanzas,
     phases: Phases,
+    /// Where devices go when this edge is to hold none any more.
+    others: watch::Sender<Option<Arc<[Doors]>>>,
 }
 
 /// Open listeners; none accepts after this is dropped.
@@ -78,13 +86,14 @@ pub(crate) struct Listeners {
 }
 
 impl Edge {
-    /// An edge without listeners.
+    /// An edge without listeners. `location`: where devices are asked to come back to.
     ///
     /// # Errors
     /// When the operating system gives no threads.
     pub(crate) fn new(
         hub: Arc<Hub>,
         config: heronry_xmpp::edge::Config,
+        location: Doors,
         tls: Arc<Tls>,
         clock: Clock,
         limits: EdgeLimits,
@@ -92,7 +101,14 @@ impl Edge {
     ) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             hub,
-            config: Arc::new(config),
+            config_tls: Arc::new(heronry_xmpp::edge::Config {
+                location: location.tls,
+                ..config.clone()
+            }),
+            config: Arc::new(heronry_xmpp::edge::Config {
+                location: location.clear,
+                ..config
+            }),
             tls,
             clock,
             limits,
@@ -100,6 +116,7 @@ impl Edge {
             passwords: Passwords::start(password_threads, limits.passwords_waiting_max)?,
             stanzas: Stanzas::new(),
             phases: Phases::default(),
+            others: watch::Sender::new(None),
         }))
     }
 
@@ -150,9 +167,10 @@ impl Listeners {
     /// What the operating system says.
     pub(crate) fn open(&mut self, edge: &Arc<Edge>, address: SocketAddr, begins: Begins) -> std::io::Result<()> {
         let listener = listener::bind(address)?;
-        self.addresses.push((begins, listener.local_addr()?));
+        let address = listener.local_addr()?;
+        self.addresses.push((begins, address));
         self.accepting
-            .spawn(listener::accept(Arc::clone(edge), listener, begins));
+            .spawn(listener::accept(Arc::clone(edge), listener, address, begins));
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use heronry_xmpp::{
     stream::StreamError,
 };
 
-use super::attaching::Attaching;
+use super::{attaching::Attaching, leaving::Directions};
 
 /// One connection, as the rest of the process knows it.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub(crate) enum ToConnection {
     Password(PasswordDone),
     /// The node goes away.
     End(StreamError),
+    /// The edge is being drained.
+    GoTo(Directions),
 }
 
 /// What was in a port.

@@ -264,6 +264,9 @@ impl Broker for LocalBroker {
         if self.stopping.load(Ordering::Acquire) {
             reasons.push("the broker is stopping".to_owned());
         }
+        if self.edge.is_leaving() {
+            reasons.push("the node is being drained".to_owned());
+        }
         if let Some(sentence) = self.waits_for() {
             reasons.push(sentence);
             return reasons;

@@ -225,7 +225,7 @@ fn state(state: MemberState) -> ClusterNodeState {
 mod tests {
     use heronry_cluster::{
         ClusterId,
-        map::{Newcomer, Roles},
+        map::{Newcomer, Roles, Services},
     };
 
     use super::*;
@@ -238,6 +238,7 @@ mod tests {
             zone: String::new(),
             feature_level: 1,
             version: "1".to_owned(),
+            services: Services::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     clock::SystemRandom,
     config::Config,
     data,
-    edge::{Begins, Edge, Listeners},
+    edge::{Begins, Doors, Edge, Listeners},
     tls::Tls,
 };
 
@@ -40,6 +40,12 @@ impl EdgePart {
         let edge_config = heronry_xmpp::edge::Config {
             responder: Arc::new(config.responder(unknown_users)),
             limits: config.limits.edge_limits(),
+            location: None,
+        };
+        let here = |door: &Option<String>| door.as_deref().filter(|_| config.edge.location).map(Into::into);
+        let location = Doors {
+            clear: here(&config.edge.advertise),
+            tls: here(&config.edge.advertise_tls),
         };
         let limits = config.limits.connection_limits(connections_max(config));
         tracing::info!(
@@ -49,6 +55,7 @@ impl EdgePart {
         let edge = Edge::new(
             Arc::clone(&middle.hub),
             edge_config,
+            location,
             Arc::clone(&tls),
             middle.clock,
             limits,
@@ -57,6 +64,7 @@ impl EdgePart {
         .map_err(|error| StartError::Failed(format!("threads for passwords cannot be started: {error}")))?;
         threads.handle()?.spawn(Arc::clone(&edge).ticks());
         threads.handle()?.spawn(Arc::clone(&edge).carry());
+        threads.handle()?.spawn(Arc::clone(&edge).hand_over());
         threads.handle()?.spawn(Arc::clone(&tls).watch());
         Ok(Self { edge, tls, threads })
     }

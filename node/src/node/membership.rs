@@ -20,7 +20,7 @@ use heronry_xmpp::{
     random::Random as _,
 };
 
-use super::{accounts::Accounts, peering::Peering};
+use super::{accounts::Accounts, edge_part::EdgePart, leaving, peering::Peering};
 use crate::{
     StartError,
     clock::SystemRandom,
@@ -44,6 +44,7 @@ pub(super) async fn start(
     store: Arc<dyn Store>,
     own: EdgeId,
     peering: &Peering,
+    edge_part: &EdgePart,
     hub: &Arc<Hub>,
     accounts: &Arc<Accounts>,
 ) -> Result<Member, StartError> {
@@ -78,6 +79,7 @@ pub(super) async fn start(
     peering.go_over(Arc::new(MemberLinks(member.downgrade())));
     tokio::spawn(follow(member.downgrade(), peering.clone()));
     tokio::spawn(count(member.downgrade(), Arc::clone(hub)));
+    tokio::spawn(leaving::follow(member.downgrade(), Arc::clone(&edge_part.edge)));
     Ok(member)
 }
 
@@ -121,6 +123,7 @@ fn options(config: &Config, store: &dyn Store) -> Result<MemberOptions, StartErr
             zone: peer.zone.clone(),
             feature_level: FEATURE_LEVEL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            services: leaving::services(&config.edge),
         },
         cluster_name: peer.cluster.clone(),
         seeds: peer.seeds.clone(),

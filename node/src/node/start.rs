@@ -42,7 +42,16 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
     let peering = Peering::new(&middle, Arc::clone(&core_part.shards));
     let accounts = Arc::new(Accounts::new(&config, &middle));
     let store_of_groups: Arc<dyn Store> = Arc::clone(&store) as _;
-    let member = membership::start(&config, store_of_groups, own, &peering, &middle.hub, &accounts).await?;
+    let member = membership::start(
+        &config,
+        store_of_groups,
+        own,
+        &peering,
+        &edge_part,
+        &middle.hub,
+        &accounts,
+    )
+    .await?;
     let parts = Parts {
         node,
         hub: middle.hub,

@@ -11,6 +11,7 @@ mod confined;
 mod conversations;
 mod dashboard;
 mod door;
+mod drained;
 mod exit_codes;
 mod failover;
 mod fake;

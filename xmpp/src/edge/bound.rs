@@ -291,7 +291,7 @@ impl Bound {
                 self.answer_request(false, io);
             }
             ToEdge::Deliver { delivery, .. } => self.deliver(delivery, config, io),
-            ToEdge::Managed { managed, .. } => self.managed(&managed, io),
+            ToEdge::Managed { managed, .. } => self.managed(&managed, config, io),
             ToEdge::Remember { memory, .. } => self.memory = memory,
             // Answers to what was asked before there was a session, or after there is none.
             _ => {}
@@ -379,7 +379,7 @@ impl Bound {
         }
     }
 
-    fn managed(&mut self, managed: &Managed, io: &mut Io<'_>) {
+    fn managed(&mut self, managed: &Managed, config: &Config, io: &mut Io<'_>) {
         if self.enabling.take().is_none() {
             return;
         }
@@ -399,7 +399,7 @@ impl Bound {
                 id: managed.id.clone(),
                 resume,
                 max_seconds: resume.then_some(managed.max),
-                location: None,
+                location: config.location.clone().filter(|_| resume),
             }),
             io,
         );

@@ -34,6 +34,8 @@ pub struct Config {
     pub responder: Arc<ResponderConfig>,
     /// Bounds.
     pub limits: EdgeLimits,
+    /// Where devices are asked to come back to when their connection breaks: `host:port` (XEP-0198 §5). `None`: anywhere.
+    pub location: Option<Box<str>>,
 }
 
 /// Bounds on what an edge does and keeps for one connection.

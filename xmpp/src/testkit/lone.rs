@@ -97,6 +97,7 @@ impl Lone {
             edge_config: Arc::new(edge::Config {
                 responder: Arc::new(responder),
                 limits,
+                location: None,
             }),
             standing: Standing::default(),
             strangers: BTreeMap::new(),
@@ -127,6 +128,11 @@ impl Lone {
     pub fn add(&mut self, account: Account) {
         self.with_shard(|shard, io| shard.administer(0, Administer::Add(account), io));
         self.run();
+    }
+
+    /// Whoever connects from now on is asked to come back to this place (XEP-0198 §5).
+    pub fn be_at(&mut self, place: &str) {
+        Arc::make_mut(&mut self.edge_config).location = Some(place.into());
     }
 
     /// Somebody connects and says this.

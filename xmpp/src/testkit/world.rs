@@ -183,6 +183,7 @@ impl World {
             edge_config: Arc::new(edge::Config {
                 responder: Arc::new(responder),
                 limits: edge::EdgeLimits::default(),
+                location: None,
             }),
             shard_config,
             devices,

@@ -2,6 +2,7 @@
 
 mod anonymous;
 mod clock;
+mod location;
 mod patience;
 mod registration;
 mod restore;
