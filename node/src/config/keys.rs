@@ -38,6 +38,8 @@ pub enum Kind {
     Boolean,
     /// A whole number.
     Integer,
+    /// A number, also a broken one.
+    Number,
     /// Text, also with a form of its own such as a duration.
     Text,
     /// A list of texts, comma separated outside of TOML.
@@ -156,6 +158,8 @@ fn kind(schema: &Value) -> Kind {
         Kind::Boolean
     } else if is("integer") {
         Kind::Integer
+    } else if is("number") {
+        Kind::Number
     } else {
         Kind::Text
     }
@@ -175,6 +179,7 @@ fn expected(schema: &Value) -> String {
             Some(maximum) => format!("a whole number up to {maximum}"),
             None => "a whole number".to_owned(),
         },
+        Kind::Number => "a number".to_owned(),
         Kind::Text => "text".to_owned(),
         Kind::List => match expected(&schema["items"]) {
             text if text == "text" => "a list of texts".to_owned(),

@@ -237,6 +237,7 @@ impl Given {
         let value = match key.kind {
             Kind::Boolean => text.parse().map(Value::Boolean).ok(),
             Kind::Integer => text.parse().map(Value::Integer).ok(),
+            Kind::Number => text.parse().map(Value::Float).ok(),
             Kind::Text => Some(Value::String(text.to_owned())),
             Kind::List => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -522,6 +523,17 @@ mod tests {
             let sentence = sentence(&set(&[assignment]));
             assert!(sentence.contains("in --set names"), "{assignment}: {sentence}");
         }
+    }
+
+    #[test]
+    fn a_number_may_be_a_part_of_one_wherever_it_is_said() {
+        let loaded = Loaded::load(&set(&["telemetry.sampling_ratio=0.25"])).unwrap();
+        assert_eq!(loaded.config.telemetry.sampling_ratio.to_bits(), 0.25_f64.to_bits());
+        let sentence = sentence(&set(&["telemetry.sampling_ratio=all"]));
+        assert_eq!(
+            sentence,
+            "`telemetry.sampling_ratio` in --set must be a number, not `all`"
+        );
     }
 
     #[test]
