@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 use heronry_cluster::{
     PeerId, Store,
-    map::{METADATA, Newcomer, Roles},
+    map::{ClusterMap, METADATA, Newcomer, Roles},
     member::{Drawn, Member, MemberError, MemberOptions, Neighbours, WeakMember},
     transport::{Pem, Security, Tcp, TransportError, TransportLimits},
 };
@@ -19,6 +19,7 @@ use heronry_xmpp::{
     link::{EdgeId, NodeId, ShardId},
     random::Random as _,
 };
+use tokio::sync::watch;
 
 use super::{accounts::Accounts, edge_part::EdgePart, leaving, peering::Peering};
 use crate::{
@@ -78,6 +79,7 @@ pub(super) async fn start(
     accounts.belong_to(member.downgrade());
     peering.go_over(Arc::new(MemberLinks(member.downgrade())));
     tokio::spawn(follow(member.downgrade(), peering.clone()));
+    tokio::spawn(name_traces(member.map(), Arc::clone(hub)));
     tokio::spawn(count(member.downgrade(), Arc::clone(hub)));
     tokio::spawn(leaving::follow(member.downgrade(), Arc::clone(&edge_part.edge)));
     Ok(member)
@@ -234,6 +236,16 @@ impl Links for MemberLinks {
 
     fn is_member(&self, node: NodeId) -> bool {
         self.member_is(node, |member| member.state.is_present())
+    }
+}
+
+/// Has all nodes of the cluster give a stanza's trace the same name.
+async fn name_traces(mut map: watch::Receiver<Option<Arc<ClusterMap>>>, hub: Arc<Hub>) {
+    // An error: the node has stopped before it was a member.
+    if let Ok(map) = map.wait_for(Option::is_some).await
+        && let Some(map) = &*map
+    {
+        hub.traces().belong_to(map.cluster);
     }
 }
 

@@ -1,6 +1,10 @@
 //! Traces, as a collector gets them over OTLP.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use heronry_client::message;
 use opentelemetry_proto::tonic::{
@@ -17,7 +21,8 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     broker::{Broker, Device, PATIENCE},
-    load::BODY,
+    load::{self, BODY, Load},
+    process::Place,
 };
 
 /// A collector that keeps what it gets.
@@ -128,6 +133,61 @@ async fn a_collector_gets_a_messages_way_and_nothing_of_what_it_says() {
         .find(|attribute| attribute.key == "service.name");
     let service = service.and_then(|attribute| attribute.value.clone()?.value);
     assert_eq!(service, Some(Value::StringValue("heronry".to_owned())));
+}
+
+/// The node that a span is of.
+fn nodes(seen: &[ExportTraceServiceRequest], trace: &[u8]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut nodes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for resource in seen.iter().flat_map(|request| &request.resource_spans) {
+        let attributes = &resource.resource.as_ref().unwrap().attributes;
+        let instance = attributes
+            .iter()
+            .find(|attribute| attribute.key == "service.instance.id");
+        let Some(Value::StringValue(node)) = instance.and_then(|attribute| attribute.value.clone()?.value) else {
+            panic!("{attributes:?}");
+        };
+        let spans = resource.scope_spans.iter().flat_map(|scope| &scope.spans);
+        for span in spans.filter(|span| span.trace_id == trace) {
+            nodes.entry(node.clone()).or_default().insert(span.name.clone());
+        }
+    }
+    nodes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_nodes_have_to_do_with_a_message_is_one_trace() {
+    let (endpoint, mut received) = collector().await;
+    let traced = [
+        format!("--set=telemetry.otlp_endpoint=http://{endpoint}"),
+        "--set=telemetry.sampling_ratio=1.0".to_owned(),
+    ];
+    let traced: Vec<_> = traced.iter().map(String::as_str).collect();
+    let core = Place::new();
+    let seed = format!("{}:5269", core.ip);
+    let core = core
+        .with(&traced)
+        .with(&["--set=roles=core", &format!("--set=peer.listen={seed}")]);
+    let edge = Place::new();
+    let listen = format!("--set=peer.listen={}:5269", edge.ip);
+    let edge = edge
+        .with(&traced)
+        .with(&["--set=roles=edge", &listen, &format!("--set=peer.seeds={seed}")]);
+    let _running = [core.start(), edge.start()];
+    load::accounts(&core);
+    let mut load = Load::begin(&edge).await;
+    load.some().await;
+    let mut seen = Vec::new();
+    let trace = trace_with(&mut received, &mut seen, &["edge read", "shard evaluate", "deliver"]).await;
+    let trace_id = &trace["edge read"].trace_id;
+    let nodes = nodes(&seen, trace_id);
+    let of = |name: &str| nodes.values().filter(|spans| spans.contains(name)).count();
+    assert_eq!(nodes.len(), 2, "{nodes:?}");
+    assert_eq!(
+        (of("edge read"), of("shard evaluate"), of("deliver")),
+        (1, 1, 1),
+        "{nodes:?}"
+    );
+    assert_eq!(trace["deliver"].parent_span_id, trace["shard evaluate"].span_id);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,7 +66,7 @@ impl Export {
         let (spans, waiting) = mpsc::channel(waiting_max.max(1));
         let (stop, stopped) = oneshot::channel();
         let sending = tokio::spawn(send(waiting, exporter, stopped));
-        let traces = Traces::to(spans, node.0, config.sampling_ratio);
+        let traces = Traces::to(spans, config.sampling_ratio);
         Ok((Self(Some(Running { stop, sending })), traces))
     }
 

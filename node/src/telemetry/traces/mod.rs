@@ -8,8 +8,15 @@
 
 mod export;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
 
+use heronry_cluster::ClusterId;
 use heronry_storage::Metric;
 use heronry_xmpp::{
     link::{Conn, SessionId, ShardId},
@@ -40,8 +47,8 @@ pub(crate) struct Traces(Option<Arc<Tracer>>);
 
 #[derive(Debug)]
 struct Tracer {
-    /// Keeps the ids of one cluster apart from those of others.
-    seed: u64,
+    /// Keeps the ids of one cluster apart from those of others; the same at all nodes of a cluster.
+    seed: AtomicU64,
     /// Of all hashes those below it are traced.
     below: u64,
     scope: InstrumentationScope,
@@ -73,9 +80,9 @@ impl Traces {
         Self(None)
     }
 
-    fn to(spans: mpsc::Sender<SpanData>, seed: u64, ratio: f64) -> Self {
+    fn to(spans: mpsc::Sender<SpanData>, ratio: f64) -> Self {
         Self(Some(Arc::new(Tracer {
-            seed,
+            seed: AtomicU64::default(),
             // Saturates: a ratio of 1 is everything but one hash in 2^64.
             below: (ratio * u64::MAX as f64) as u64,
             scope: InstrumentationScope::builder("heronry")
@@ -83,6 +90,16 @@ impl Traces {
                 .build(),
             spans,
         })))
+    }
+
+    /// The node is a member of this cluster: whoever else is agrees with it from now on. It has no stanzas before that.
+    pub(crate) fn belong_to(&self, cluster: ClusterId) {
+        if let Some(tracer) = &self.0 {
+            let parts = cluster.to_bytes();
+            let (high, low) = parts.split_at(parts.len() / 2);
+            let seed = [high, low].map(|half| half.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)));
+            tracer.seed.store(mix(seed[0]) ^ seed[1], Ordering::Relaxed);
+        }
     }
 
     /// The trace of a stanza, if it is traced.
@@ -103,7 +120,7 @@ impl Tracer {
         let bound = u64::from(session.counter) << 16 | u64::from(session.shard);
         let low = [session.term, bound, frame]
             .into_iter()
-            .fold(self.seed, |hash, part| mix(hash ^ part));
+            .fold(self.seed.load(Ordering::Relaxed), |hash, part| mix(hash ^ part));
         let sampled = low < self.below;
         sampled.then(|| Trace {
             tracer: Arc::clone(self),
@@ -238,16 +255,22 @@ mod tests {
     #[test]
     fn the_part_of_stanzas_that_is_wanted_is_traced_and_everybody_agrees_which() {
         let (spans, _waiting) = mpsc::channel(1);
-        let (one, other) = (Traces::to(spans.clone(), 9, 0.1), Traces::to(spans.clone(), 9, 0.1));
+        let of = |cluster, ratio| {
+            let traces = Traces::to(spans.clone(), ratio);
+            traces.belong_to(ClusterId(cluster));
+            traces
+        };
+        let (one, other, stranger) = (of(9, 0.1), of(9, 0.1), of(10, 0.1));
         let mut traced = 0;
         for frame in 0..10_000 {
+            let stranger = stranger.of(session(1), frame).map(|trace| trace.id);
             let (one, other) = (one.of(session(1), frame), other.of(session(1), frame));
+            assert!(stranger.is_none() || stranger != one.as_ref().map(|trace| trace.id));
             assert_eq!(one.as_ref().map(|trace| trace.id), other.map(|trace| trace.id));
             traced += usize::from(one.is_some());
         }
         assert!((900..1100).contains(&traced), "{traced}");
-        let none = Traces::to(spans.clone(), 9, 0.0);
-        let all = Traces::to(spans, 9, 1.0);
+        let (none, all) = (of(9, 0.0), of(9, 1.0));
         for frame in 0..1000 {
             assert!(none.of(session(1), frame).is_none());
             assert!(all.of(session(1), frame).is_some());
@@ -258,7 +281,7 @@ mod tests {
     #[test]
     fn spans_of_different_steps_and_stanzas_have_different_ids() {
         let (spans, _waiting) = mpsc::channel(1);
-        let traces = Traces::to(spans, 9, 1.0);
+        let traces = Traces::to(spans, 1.0);
         let mut seen = std::collections::HashSet::new();
         for frame in 0..1000 {
             let trace = traces.of(session(2), frame).unwrap();
