@@ -6,19 +6,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod process;
+
 use std::{
-    fs,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use heronry_cluster::{
     Batch, Groups, Leadership, Options, ProposeError, RocksStore, ShardId, Store, Term, Timestamp, Write,
 };
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+
+use self::process::{Fsyncs, cpu_time, fsyncs, resident};
 
 const ROW_BYTES: usize = 1000;
 /// Rows that are written again and again, for each proposer.
@@ -118,18 +117,11 @@ async fn idle(length: Duration) {
     tokio::time::sleep(length).await;
     let cpu = cpu_time() - cpu;
     println!(
-        "idle: {:.3} % of one core, {} resident, with 16 groups",
+        "idle: {:.3} % of one core, {:.1} MiB resident, with 16 groups",
         cpu.as_secs_f64() / length.as_secs_f64() * 100.0,
-        resident()
+        resident() as f64 / f64::from(1 << 20)
     );
     groups.shutdown().await.unwrap();
-}
-
-/// What the process has in memory, as the kernel says it.
-fn resident() -> String {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.unwrap_or_default().trim().to_owned()
 }
 
 fn batch(proposer: u16, row: u64) -> Batch {
@@ -137,48 +129,5 @@ fn batch(proposer: u16, row: u64) -> Batch {
     Batch {
         at: Timestamp(row),
         writes: vec![Write::Put(key.into(), vec![b'x'; ROW_BYTES].into())],
-    }
-}
-
-/// CPU time of all threads of this process that still live, from the scheduler, nanoseconds exact.
-fn cpu_time() -> Duration {
-    let threads = fs::read_dir("/proc/self/task").unwrap();
-    let time = |path: std::path::PathBuf| -> u64 {
-        let text = fs::read_to_string(path.join("schedstat")).unwrap_or_default();
-        text.split(' ')
-            .next()
-            .and_then(|time| time.parse().ok())
-            .unwrap_or_default()
-    };
-    Duration::from_nanos(threads.map(|thread| time(thread.unwrap().path())).sum())
-}
-
-/// Counts fsyncs, from the store's own metrics.
-struct Fsyncs;
-
-static FSYNCS: OnceLock<Arc<AtomicU64>> = OnceLock::new();
-
-fn fsyncs() -> u64 {
-    FSYNCS.get_or_init(Arc::default).load(Ordering::Relaxed)
-}
-
-impl Recorder for Fsyncs {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        match key.name() {
-            "storage_fsyncs_total" => Counter::from_arc(Arc::clone(FSYNCS.get_or_init(Arc::default))),
-            _ => Counter::noop(),
-        }
-    }
-
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
     }
 }
