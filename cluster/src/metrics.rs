@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use heronry_storage::Metric;
 
-use crate::ProposeError;
+use crate::{ProposeError, joining::Answer};
 
 /// The metrics of groups.
 pub const METRICS: &[Metric] = &[
@@ -41,6 +41,14 @@ pub const METRICS: &[Metric] = &[
         "raft_snapshots_gone_on_total",
         "Transfers of a snapshot that went on where one before had broken off",
     ),
+    Metric::counter(
+        "cluster_joins_total",
+        "Times a process asked this node to be let into the cluster",
+    )
+    .with(&[(
+        "answer",
+        "`admitted` (also one that is a member already), `refused`, `not_now`, `waiting`",
+    )]),
     Metric::counter(
         "storage_stalls_total",
         "Times a write to the disk took longer than `limits.group.stall_after`",
@@ -95,4 +103,15 @@ pub(crate) fn snapshot_goes_on() {
 /// The store has stalled.
 pub(crate) fn stalled() {
     metrics::counter!("storage_stalls_total").increment(1);
+}
+
+/// A process has asked to be let in, and gets this answer.
+pub(crate) fn asked_to_join(answer: &Answer) {
+    let answer = match answer {
+        Answer::Admitted(_) => "admitted",
+        Answer::Refused(_) => "refused",
+        Answer::NotNow(_) => "not_now",
+        Answer::Waiting { .. } => "waiting",
+    };
+    metrics::counter!("cluster_joins_total", "answer" => answer).increment(1);
 }

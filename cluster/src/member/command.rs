@@ -11,6 +11,7 @@ use crate::{
     joining::{Admission, Answer, Ask, Leads},
     map::{ClusterMap, Command, METADATA},
     message::{self, Request},
+    metrics,
 };
 
 /// How long another member may take.
@@ -121,6 +122,12 @@ pub(super) async fn asked(inner: &Inner, command: &[u8]) -> Result<Bytes, String
 
 /// A process that is no member asks to be let in.
 pub(super) async fn admit(inner: &Inner, ask: &[u8]) -> Answer {
+    let answer = answer_to(inner, ask).await;
+    metrics::asked_to_join(&answer);
+    answer
+}
+
+async fn answer_to(inner: &Inner, ask: &[u8]) -> Answer {
     let Some(map) = inner.map.borrow().clone() else {
         return Answer::NotNow("this node has no map yet".to_owned());
     };

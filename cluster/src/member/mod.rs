@@ -352,6 +352,11 @@ impl Member {
         }
     }
 
+    /// Until when the certificate of links is good, in seconds since the Unix epoch; `None`: there is none.
+    pub fn certificate_not_after(&self) -> Option<i64> {
+        self.0.transport.get()?.certificate_not_after()
+    }
+
     /// A handle that does not keep it running.
     pub fn downgrade(&self) -> WeakMember {
         WeakMember(Arc::downgrade(&self.0))

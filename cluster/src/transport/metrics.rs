@@ -55,6 +55,10 @@ pub const METRICS: &[Metric] = &[
         ("result", "`done`, `failed`"),
     ]),
     Metric::counter("link_transfer_bytes_total", "Bytes of their chunks").with(&[("direction", "`out`, `in`")]),
+    Metric::gauge(
+        "link_certificate_expires_in_seconds",
+        "How long the certificate that other nodes are shown is still good, as of the last look at its file",
+    ),
     Metric::counter(
         "link_certificate_reloads_total",
         "Times changed certificates or keys were read again",
@@ -148,4 +152,9 @@ pub(super) fn chunk(direction: &'static str, bytes: usize) {
 pub(super) fn certificates_reloaded(done: bool) {
     let result = if done { "done" } else { "failed" };
     counter!("link_certificate_reloads_total", "result" => result).increment(1);
+}
+
+/// The certificate that other nodes are shown is good for so many seconds more.
+pub(super) fn certificate_expires_in(seconds: f64) {
+    gauge!("link_certificate_expires_in_seconds").set(seconds);
 }

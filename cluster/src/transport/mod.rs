@@ -308,6 +308,11 @@ impl Transport {
         let _ = tokio::task::spawn_blocking(move || inner.security.look()).await;
     }
 
+    /// Until when the certificate that other nodes are shown is good, in seconds since the Unix epoch; `None`: links have none.
+    pub fn certificate_not_after(&self) -> Option<i64> {
+        self.inner.security.not_after()
+    }
+
     /// Closes all links, and waits until nothing of them runs, but not longer than `shutdown_timeout`.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();

@@ -6,6 +6,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rustls::{
@@ -96,6 +97,8 @@ pub(super) struct Certificates {
 struct Configs {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
+    /// Until when the certificate is good, in seconds since the Unix epoch.
+    not_after: i64,
 }
 
 impl Secured {
@@ -115,12 +118,22 @@ impl Secured {
         let files = [certificate, key, ca];
         let seen = look(&files);
         let current = configs(&files, &name).map_err(TransportError::Security)?;
-        Ok(Self::Mtls(Certificates {
+        let certificates = Certificates {
             files,
             name,
             current: RwLock::new(current),
             seen: Mutex::new(seen),
-        }))
+        };
+        certificates.report();
+        Ok(Self::Mtls(certificates))
+    }
+
+    /// Until when the certificate that others are shown is good, in seconds since the Unix epoch.
+    pub(super) fn not_after(&self) -> Option<i64> {
+        match self {
+            Self::Plain => None,
+            Self::Mtls(certificates) => Some(certificates.current().not_after),
+        }
     }
 
     /// TLS of a connection that we have dialed.
@@ -158,7 +171,18 @@ impl Certificates {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How long it is still good: less than nothing once it is not.
+    fn report(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        metrics::certificate_expires_in(self.current().not_after as f64 - now.as_secs_f64());
+    }
+
     fn look(&self) {
+        self.look_at_files();
+        self.report();
+    }
+
+    fn look_at_files(&self) {
         let now = look(&self.files);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if *seen == now {
@@ -185,6 +209,9 @@ fn look(files: &[Pem]) -> Vec<Option<Vec<u8>>> {
 
 fn configs([certificate, key, ca]: &[Pem; 3], name: &ServerName<'static>) -> Result<Configs, String> {
     let chain = chain(certificate)?;
+    let (_, leaf) = x509_parser::parse_x509_certificate(&chain[0])
+        .map_err(|error| format!("{} has no usable certificate: {error}", certificate.name()))?;
+    let not_after = leaf.validity().not_after.timestamp();
     let private = PrivateKeyDer::from_pem_slice(&key.read()?)
         .map_err(|error| format!("{} has no usable private key: {error:?}", key.name()))?;
     let mut roots = RootCertStore::empty();
@@ -227,6 +254,7 @@ fn configs([certificate, key, ca]: &[Pem; 3], name: &ServerName<'static>) -> Res
     Ok(Configs {
         server: Arc::new(server),
         client: Arc::new(client),
+        not_after,
     })
 }
 

@@ -230,11 +230,21 @@ impl LocalBroker {
             ));
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let left = self.edge.certificate_not_after() as f64 - now.as_secs_f64();
-        if left < 0.0 {
-            problems.push("the certificate has expired: devices refuse it".to_owned());
-        } else if left < CERTIFICATE_LEFT_MIN {
-            problems.push(format!("the certificate expires in {:.0} hours", left / 3600.0));
+        let certificates = [
+            ("the certificate", "devices", Some(self.edge.certificate_not_after())),
+            (
+                "the certificate of links",
+                "other nodes",
+                self.member.upgrade().and_then(|member| member.certificate_not_after()),
+            ),
+        ];
+        for (certificate, who, not_after) in certificates {
+            let left = not_after.map_or(f64::MAX, |not_after| not_after as f64 - now.as_secs_f64());
+            if left < 0.0 {
+                problems.push(format!("{certificate} has expired: {who} refuse it"));
+            } else if left < CERTIFICATE_LEFT_MIN {
+                problems.push(format!("{certificate} expires in {:.0} hours", left / 3600.0));
+            }
         }
         let (streams, max) = (self.hub.connections(), self.edge.connections_max());
         if streams as f64 >= max as f64 * STREAMS_PART_MAX {

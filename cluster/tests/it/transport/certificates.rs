@@ -274,9 +274,11 @@ async fn changed_files_are_noticed() {
     let often = |start: &mut Start| start.limits.certificate_check_interval = Duration::from_millis(20);
     let one = secured(1, files.security()).with(often).go().await;
     let two = secured(2, new.good()).go().await;
+    let before = one.transport.certificate_not_after().unwrap();
     let answer = two.transport.call_address(&one.address(), Bytes::new(), SOON).await;
     assert!(matches!(answer, Err(CallError::Refused(_))), "{answer:?}");
-    files.write(&new.signs("colony", |_| {}), &new.pem);
+    let long = |params: &mut CertificateParams| params.not_after = date_time_ymd(4000, 1, 1);
+    files.write(&new.signs("colony", long), &new.pem);
     until(async || {
         two.transport
             .call_address(&one.address(), Bytes::new(), SOON)
@@ -284,6 +286,9 @@ async fn changed_files_are_noticed() {
             .is_ok()
     })
     .await;
+    // 4000-01-01, in seconds since 1970.
+    let after = one.transport.certificate_not_after().unwrap();
+    assert!(after != before && after == 64_060_588_800, "{before} {after}");
 }
 
 #[tokio::test]
