@@ -68,6 +68,9 @@ pub struct MessagesOptions {
     #[command(flatten)]
     #[allow(missing_docs, reason = "options common to scenarios")]
     pub traffic: TrafficOptions,
+    /// Where those log in who receive, if elsewhere than those who send: another edge of a cluster.
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    pub receivers: Option<SocketAddr>,
 }
 
 /// Logs in and out again and again: logins per second of server CPU time.

@@ -1,6 +1,6 @@
 //! Messages between pairs of sessions: server CPU time per message, latencies, messages per second.
 //!
-//! Odd accounts receive what even accounts send, to full JIDs, without presence and without stream management.
+//! The second half of the accounts receives what the first half sends, to full JIDs, without presence and without stream management.
 
 use std::{rc::Rc, time::Duration};
 
@@ -55,15 +55,19 @@ pub struct Messages {
 /// When an account cannot log in, a session is lost, or a message is refused.
 pub async fn run(options: &MessagesOptions) -> anyhow::Result<Report<Messages>> {
     let pairs = options.traffic.pairs;
-    let fleet = Fleet::new(&options.server, false)?;
-    fleet.check_room(pairs * 2)?;
+    let senders = Fleet::new(&options.server, false)?;
+    let mut elsewhere = options.server.clone();
+    elsewhere.server = options.receivers.unwrap_or(elsewhere.server);
+    let receivers = Fleet::new(&elsewhere, false)?;
+    senders.check_room(pairs * 2)?;
     let bar = progress::count("sessions", pairs as u64 * 2);
-    let mut sessions = fleet.log_in(0..pairs * 2, 16, |_| bar.inc(1)).await?;
+    let senders = senders.log_in(0..pairs, 16, |_| bar.inc(1)).await?;
+    let receivers = receivers.log_in(pairs..pairs * 2, 16, |_| bar.inc(1)).await?;
     bar.finish_and_clear();
 
     let tally = Rc::new(Tally::default());
     let mut ready = Vec::with_capacity(pairs);
-    while let (Some(receiver), Some(sender)) = (sessions.pop(), sessions.pop()) {
+    for (sender, receiver) in senders.into_iter().zip(receivers) {
         let to = receiver.jid.as_str().to_owned();
         let traffic = &options.traffic;
         let (sender, receiver) = (sender.into(), receiver.into());
