@@ -32,6 +32,9 @@ use crate::{
 /// How often it is looked whether the store stalls.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// How long a node that is not well waits before it tries again to give away what it leads.
+const GIVE_AGAIN: Duration = Duration::from_secs(5);
+
 /// How often it is looked whether a group needs an election.
 const ELECTIONS_EVERY: Duration = Duration::from_millis(50);
 
@@ -439,6 +442,7 @@ async fn ping_others(shared: Arc<Shared>) {
 
 async fn watch_store(shared: Arc<Shared>, stalled: watch::Sender<bool>) {
     let mut ticks = ticks(LOOK_EVERY);
+    let (mut full, mut unwell, mut given) = (false, false, None::<Instant>);
     loop {
         ticks.tick().await;
         let health = shared.store.health();
@@ -447,11 +451,26 @@ async fn watch_store(shared: Arc<Shared>, stalled: watch::Sender<bool>) {
         if changed && stalls {
             metrics::stalled();
             tracing::warn!(stalled = ?health.stalled, queued_bytes = health.queued_bytes, "the store stalls");
-            shared.peers.liveness.silence(true);
-            give_leaderships_away(&shared);
         } else if changed {
             tracing::info!("the store no longer stalls");
-            shared.peers.liveness.silence(false);
+        }
+        if std::mem::replace(&mut full, health.full) != health.full {
+            match full {
+                true => {
+                    tracing::warn!("the disk is almost full: this node leads and accepts nothing until it has room")
+                }
+                false => tracing::info!("the disk has room again"),
+            }
+        }
+        let is_unwell = stalls || full;
+        if std::mem::replace(&mut unwell, is_unwell) != is_unwell {
+            shared.peers.liveness.silence(unwell);
+            given = None;
+        }
+        // Again, for whoever could take them may have been dead.
+        if unwell && given.is_none_or(|given| given + GIVE_AGAIN <= Instant::now()) {
+            given = Some(Instant::now());
+            give_leaderships_away(&shared);
         }
     }
 }

@@ -37,6 +37,7 @@ struct Disk {
     held: bool,
     stalled: Duration,
     pressed: bool,
+    full: bool,
     failure: Option<StoreError>,
     /// Writes that still succeed before the store fails with this.
     fail_after: Option<(usize, StoreError)>,
@@ -190,6 +191,11 @@ impl MemoryStore {
     /// What [`Health::pressed`] is to say.
     pub fn press(&self, pressed: bool) {
         self.disk().pressed = pressed;
+    }
+
+    /// What [`Health::full`] is to say.
+    pub fn fill(&self, full: bool) {
+        self.disk().full = full;
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -443,6 +449,7 @@ impl Store for MemoryStore {
             queued_bytes: 0,
             pressed: disk.pressed,
             stalled: disk.stalled,
+            full: disk.full,
         }
     }
 

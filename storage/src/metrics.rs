@@ -97,6 +97,10 @@ pub const METRICS: &[Metric] = &[
     Metric::counter("storage_row_bytes_total", "Bytes written when entries were applied"),
     Metric::gauge("storage_queue_bytes", "Bytes that wait for the log writer"),
     Metric::gauge(
+        "storage_disk_full",
+        "1 while the disk has less room than `limits.storage.disk_reserve_bytes`, so that this node leads nothing and accepts nothing",
+    ),
+    Metric::gauge(
         "storage_pressed",
         "1 while the store asks that new work waits, because it does not keep up; else 0",
     ),
@@ -151,6 +155,11 @@ pub(crate) fn applied(writes: usize, bytes: usize) {
 /// The store began to ask that new work waits, or stopped asking.
 pub(crate) fn pressed(pressed: bool) {
     metrics::gauge!("storage_pressed").set(if pressed { 1.0 } else { 0.0 });
+}
+
+/// The disk has too little room, or has room again.
+pub(crate) fn full(full: bool) {
+    metrics::gauge!("storage_disk_full").set(if full { 1.0 } else { 0.0 });
 }
 
 /// The store has failed and does nothing more.

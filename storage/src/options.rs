@@ -17,6 +17,9 @@ pub struct Options {
     /// What may wait for the log writer, bytes, before [`Health::pressed`](crate::Health) says that new work must wait.
     /// Default 16 MiB.
     pub queue_bytes_max: usize,
+    /// With less room than this on the disk, bytes, [`Health::full`](crate::Health) says so, so that what is under way still fits; but never more
+    /// than a sixteenth of the disk. Default 64 MiB.
+    pub disk_reserve_bytes: u64,
     /// The most that one write to the write-ahead log carries, bytes; more pending work is a further write. Default 4 MiB.
     pub commit_bytes_max: usize,
 }
@@ -30,6 +33,7 @@ impl Default for Options {
             open_files_max: 256,
             background_jobs: 2,
             queue_bytes_max: 16 << 20,
+            disk_reserve_bytes: 64 << 20,
             commit_bytes_max: 4 << 20,
         }
     }

@@ -60,6 +60,9 @@ pub struct Health {
     /// How long the write or fsync that is under way has taken so far; zero while idle. A second is a stall: give leaderships
     /// away.
     pub stalled: Duration,
+    /// The disk has so little room left that what is written now may be the last that can be: give leaderships away, and take nothing more.
+    /// It ends when there is room again.
+    pub full: bool,
 }
 
 /// The log and the rows of every shard this node has a replica of.

@@ -111,6 +111,10 @@ impl Group {
             election.is_led();
             return;
         }
+        // Who is not well leads nothing; alone there is nobody else.
+        if inner.peers.liveness.is_silent() && !inner.state.alone.load(Ordering::Acquire) {
+            return;
+        }
         let quiet = inner.peers.liveness.quiet_until();
         let since = *election.leaderless.get_or_insert_with(|| now.max(quiet));
         let due = election.next.map_or(since + STEP * rank, |next| next.max(since));

@@ -264,7 +264,7 @@ impl Group {
             return Err(ProposeError::TooLarge { bytes, max });
         }
         let health = inner.store.health();
-        if health.pressed || health.stalled >= inner.options.stall_after {
+        if health.pressed || health.full || health.stalled >= inner.options.stall_after {
             return Err(ProposeError::Busy);
         }
         InFlight::enter(&inner.in_flight, bytes).ok_or(ProposeError::Busy)

@@ -42,6 +42,10 @@ impl Group {
         if vote.leader_id.voted_for != from.node.0 || !vote.committed {
             return Err(format!("node {} does not lead by this vote", from.node));
         }
+        // Its leader sends them again when there is room; until then this replica is behind, and its store is none the worse.
+        if !append.entries.is_empty() && inner.store.health().full {
+            return Err("the disk of this node is almost full".to_owned());
+        }
         let entries = append.entries.into_iter().map(convert::entry_from_bytes);
         let entries = entries
             .collect::<Result<Vec<_>, StoreError>>()
@@ -93,7 +97,7 @@ impl Group {
             last: inner.last_log_id().as_ref().map(convert::log_id_to_proto),
         };
         let handed_over = ask.handed_over.as_ref().map(hand_over);
-        if self.is_too_early(handed_over) {
+        if self.is_too_early(handed_over) || inner.peers.liveness.is_silent() {
             return Ok(refused());
         }
         let holds = |leader| self.holds(leader);
@@ -130,6 +134,7 @@ impl Group {
         let theirs: Option<LogId> = ask.last.as_ref().map(convert::log_id_from_proto);
         let handed_over = ask.handed_over.as_ref().map(hand_over);
         let granted = !self.is_too_early(handed_over)
+            && !inner.peers.liveness.is_silent()
             && theirs >= last
             && inner
                 .state

@@ -83,6 +83,11 @@ impl Liveness {
         self.silent.store(silent, Ordering::Release);
     }
 
+    /// This node is not well: it neither promises nor votes.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Acquire)
+    }
+
     /// A ping has come: makes a promise. `None`: none is made.
     pub(crate) fn promise(&self, to: PeerId) -> Option<Epoch> {
         if self.silent.load(Ordering::Acquire) {

@@ -375,6 +375,11 @@ pub struct Store {
     pub wal_bytes_max: usize,
     /// Files the store keeps open; sockets need the rest of what the process may open.
     pub open_files_max: u32,
+    /// With less room than this on the disk a node gives its leaderships away and accepts nothing that writes, so that what is under way still
+    /// fits; it goes on when there is room again. At most a sixteenth of the disk.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub disk_reserve_bytes: usize,
     /// What may wait for the log writer; beyond it stanzas that write get an error of type `wait`.
     #[serde(with = "units::bytes")]
     #[schemars(with = "units::Bytes")]
@@ -551,6 +556,7 @@ impl Limits {
             write_buffer_bytes: self.storage.write_buffer_bytes_max,
             wal_bytes_max: self.storage.wal_bytes_max as u64,
             open_files_max: self.storage.open_files_max,
+            disk_reserve_bytes: self.storage.disk_reserve_bytes as u64,
             queue_bytes_max: self.storage.queue_bytes_max,
             commit_bytes_max: self.storage.commit_bytes_max,
             ..heronry_storage::Options::default()
@@ -759,6 +765,7 @@ impl Default for Store {
             write_buffer_bytes_max: options.write_buffer_bytes,
             wal_bytes_max: usize::try_from(options.wal_bytes_max).unwrap_or(usize::MAX),
             open_files_max: options.open_files_max,
+            disk_reserve_bytes: usize::try_from(options.disk_reserve_bytes).unwrap_or(usize::MAX),
             queue_bytes_max: options.queue_bytes_max,
             commit_bytes_max: options.commit_bytes_max,
         }

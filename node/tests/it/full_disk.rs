@@ -120,6 +120,7 @@ async fn no_space_while_running_loses_nothing_that_was_acknowledged() {
     let small = [
         "--set=limits.storage.wal_bytes_max=1 MiB",
         "--set=limits.storage.write_buffer_bytes_max=1 MiB",
+        "--set=limits.storage.disk_reserve_bytes=0",
     ];
     let start = |flags: &[&str]| {
         let mut command = disk.command(&[&["run"], flags].concat());
@@ -175,4 +176,44 @@ async fn no_space_while_running_loses_nothing_that_was_acknowledged() {
     for jid in &acknowledged {
         assert!(listed.contains(jid), "{jid} was acknowledged and is gone");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disk_is_almost_full_refuses_what_writes_until_it_has_room() {
+    let disk = SmallDisk::of("64m");
+    let small = [
+        "run",
+        "--set=limits.storage.wal_bytes_max=1 MiB",
+        "--set=limits.storage.write_buffer_bytes_max=1 MiB",
+    ];
+    let broker = Broker::start(disk.command(&small).env("HERONRY_ADMIN_TOKEN", "secret"));
+    let mut accounts = Accounts::connect(disk.place.ip, "secret").await;
+    accounts.add("before@localhost").await.unwrap();
+    // A sixteenth of the disk is 4 MiB.
+    let fill = "head -c $(( $(stat -f -c %a $0) * 4096 - 3145728 )) /dev/zero > $0/filler";
+    let data = disk.place.data();
+    let filled = disk.inside("sh").args(["-c", fill]).arg(&data).status().unwrap();
+    assert!(filled.success());
+    let refused = accounts.add("meanwhile@localhost").await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
+    let status = ended(
+        disk.command(&["status"])
+            .env("HERONRY_ADMIN_TOKEN", "secret")
+            .output()
+            .unwrap(),
+    );
+    assert!(
+        status
+            .stdout
+            .contains("has less room than limits.storage.disk_reserve_bytes"),
+        "{status:?}"
+    );
+    // What it has it still says.
+    assert_eq!(accounts.list().await, ["before@localhost"]);
+    assert!(disk.inside("rm").arg(data.join("filler")).status().unwrap().success());
+    let until = Instant::now() + PATIENCE;
+    while accounts.add("after@localhost").await.is_err() {
+        assert!(Instant::now() < until, "it does not go on");
+    }
+    assert_eq!(broker.end_with("TERM", PATIENCE).code, Some(0));
 }

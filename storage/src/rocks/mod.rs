@@ -170,6 +170,17 @@ impl Shared {
         self.path.join("incoming").join(shard.to_string())
     }
 
+    /// The disk has too little room. Where the operating system does not say, it has enough.
+    fn full(&self) -> bool {
+        self.pressure.full(|| {
+            let Ok(found) = rustix::fs::statvfs(&self.path) else {
+                return true;
+            };
+            let (free, size) = (found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize);
+            free >= self.options.disk_reserve_bytes.min(size / 16)
+        })
+    }
+
     fn alive(&self) -> Result<(), StoreError> {
         self.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
     }
@@ -418,6 +429,7 @@ impl Store for RocksStore {
             queued_bytes,
             pressed: delayed || queued_bytes > self.shared.options.queue_bytes_max,
             stalled: pressure.stalled(),
+            full: self.shared.full(),
         }
     }
 

@@ -19,6 +19,9 @@ pub(super) struct Pressure {
     pub(super) applying: AtomicU64,
     sampled: AtomicU64,
     delayed: AtomicBool,
+    /// As `sampled` and `delayed`, of the room on the disk.
+    room_sampled: AtomicU64,
+    full: AtomicBool,
 }
 
 impl Pressure {
@@ -30,6 +33,8 @@ impl Pressure {
             applying: AtomicU64::new(0),
             sampled: AtomicU64::new(0),
             delayed: AtomicBool::new(false),
+            room_sampled: AtomicU64::new(0),
+            full: AtomicBool::new(false),
         }
     }
 
@@ -52,6 +57,25 @@ impl Pressure {
         oldest.map_or(Duration::ZERO, |began| {
             Duration::from_micros(self.now().saturating_sub(began))
         })
+    }
+
+    /// Whether the disk has too little room, asked of the operating system now and then.
+    pub(super) fn full(&self, has_room: impl FnOnce() -> bool) -> bool {
+        let (now, sampled) = (self.now(), self.room_sampled.load(Ordering::Relaxed));
+        let old = sampled == 0 || now.saturating_sub(sampled) > PRESSURE_AGE.as_micros() as u64;
+        let ours = || {
+            let swapped = self
+                .room_sampled
+                .compare_exchange(sampled, now, Ordering::Relaxed, Ordering::Relaxed);
+            swapped.is_ok()
+        };
+        if old && ours() {
+            let full = !has_room();
+            if self.full.swap(full, Ordering::Relaxed) != full {
+                metrics::full(full);
+            }
+        }
+        self.full.load(Ordering::Relaxed)
     }
 
     pub(super) fn delayed(&self, sample: impl FnOnce() -> bool) -> bool {

@@ -227,6 +227,9 @@ impl Staging for RocksStaging {
 
     fn take(&mut self, chunk: Bytes) -> Result<bool, StoreError> {
         self.shared.alive()?;
+        if self.shared.full() {
+            return Err(StoreError::Full("there is no room for a snapshot".to_owned()));
+        }
         let rows = self.assembly.take(chunk)?;
         self.bytes += rows.iter().map(|row| row.key.len() + row.value.len()).sum::<usize>();
         self.rows.extend(rows);

@@ -190,6 +190,47 @@ async fn a_node_whose_disk_hangs_gives_its_leaderships_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_whose_disk_is_full_leads_and_takes_nothing_until_it_has_room() {
+    let town = three().await;
+    let (leader, group, term) = town.leader(SHARD).await;
+    group.propose(term, vec![put("a", 1)]).await.unwrap();
+    town.store(leader).fill(true);
+    let late = group.propose(term, vec![put("a", 2)]).await;
+    assert!(matches!(late, Err(ProposeError::Busy)), "{late:?}");
+    until("another leads", || {
+        let leaders = town.leaders(SHARD);
+        assert!(leaders.len() <= 1);
+        leaders.first().is_some_and(|(node, ..)| *node != leader)
+    })
+    .await;
+    let (next, led, later) = town.leader(SHARD).await;
+    let before = town.group(leader, SHARD).unwrap().applied();
+    for value in 3..10 {
+        led.propose(later, vec![put("a", value)]).await.unwrap();
+    }
+    sleep(Duration::from_secs(5)).await;
+    assert!(
+        town.group(leader, SHARD).unwrap().applied() <= before + 1,
+        "it took entries"
+    );
+    // It does not count: with one more gone there is no majority, and it gives no vote.
+    let third = (1..=3).find(|node| ![leader, next].contains(node)).unwrap();
+    town.kill(third);
+    until("the lease has run out", || !led.has_lease(later)).await;
+    sleep(Duration::from_secs(10)).await;
+    assert!(town.leaders(SHARD).is_empty());
+    town.store(leader).fill(false);
+    let (_, led, term) = town.leader(SHARD).await;
+    led.propose(term, vec![put("a", 10)]).await.unwrap();
+    let replica = town.group(leader, SHARD).unwrap();
+    until("it has caught up", || {
+        drop(led.propose(term, Vec::new()));
+        read(&replica, "a") == Some(10)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_majority_nothing_is_promised_and_afterwards_all_goes_on() {
     let town = three().await;
     let (leader, group, term) = town.leader(SHARD).await;
