@@ -12,6 +12,7 @@ mod metrics;
 mod middle;
 mod peering;
 mod restore;
+mod secret;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,8 @@ use std::{
 };
 
 use heronry_cluster::{GroupsHandle, Leadership, RocksStore, Store, map::METADATA, member::Member};
+
+use tokio::sync::watch;
 
 pub use self::broker::LocalBroker;
 pub(crate) use self::metrics::METRICS;
@@ -52,6 +55,8 @@ pub struct Node {
     groups: GroupsHandle,
     /// Where devices connect, once they can.
     listening: OnceLock<Listening>,
+    /// Whether the edge has the cluster's secret.
+    agreed: watch::Receiver<bool>,
     tls: Arc<Tls>,
     config: Config,
     /// `None` once it has been shut down.

@@ -313,7 +313,7 @@ fn set_replicas(
 
 fn set_setting(map: &ClusterMap, name: &str, value: Option<&str>) -> Result<Vec<Write>, Refused> {
     let set = map.settings.get(name).map(String::as_str);
-    if set == value {
+    if set == value || (name == settings::SECRET && set.is_some_and(settings::is_secret)) {
         return Ok(Vec::new());
     }
     let Some(value) = value else {

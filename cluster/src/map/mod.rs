@@ -25,7 +25,7 @@ pub(crate) use command::shards_in_words;
 pub use command::{Command, Newcomer, Refused};
 pub(crate) use form::read_services;
 pub use rows::SLOT;
-pub use settings::{Rebalance, SETTINGS, Setting, Settings};
+pub use settings::{Rebalance, SECRET, SETTINGS, Setting, Settings, is_secret};
 
 /// The metadata group, as if it were a shard. Its rows' keys begin with the slot of the same number.
 pub const METADATA: ShardId = ShardId(u16::MAX);

@@ -5,6 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 /// Most settings a map keeps, those of newer programs included.
 pub(super) const SETTINGS_MAX: usize = 64;
 
+/// A secret of the whole cluster, 64 hexadecimal digits. It is set once: what comes later changes nothing, so members that have one each may
+/// all propose it.
+pub const SECRET: &str = "secret";
+
 /// One thing that can be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setting {
@@ -110,13 +114,16 @@ pub(super) fn refusal(name: &str, value: &str) -> Option<String> {
         "replace_after" | "forget_edges_after" => {
             duration_or_off(value).is_none().then_some("a time such as 30m, or off")
         }
+        SECRET => (!is_secret(value)).then_some("64 hexadecimal digits"),
         "rebalance" => rebalance(value).is_none().then_some("off, once or always"),
         _ => {
             let names: Vec<_> = SETTINGS.iter().map(|setting| setting.name).collect();
             return Some(format!("there is no setting {name:?}; there are {}", names.join(", ")));
         }
     };
-    expected.map(|expected| format!("{name} is {expected}, not {value:?}"))
+    // What is no good as a secret may be one all the same.
+    let shown = if name == SECRET { "something else" } else { value };
+    expected.map(|expected| format!("{name} is {expected}, not {shown:?}"))
 }
 
 fn understood<T>(set: &BTreeMap<String, String>, name: &str, meaning: fn(&str) -> Option<T>) -> Option<T> {
@@ -151,6 +158,11 @@ fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     unit.checked_mul(number)
+}
+
+/// Whether that can be the cluster's secret.
+pub fn is_secret(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn rebalance(text: &str) -> Option<Rebalance> {

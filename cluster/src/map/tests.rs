@@ -283,6 +283,22 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
+#[test]
+fn the_first_secret_that_is_proposed_is_the_cluster_s() {
+    let propose = |value: &str| Command::SetSetting {
+        name: SECRET.to_owned(),
+        value: Some(value.to_owned()),
+    };
+    let (one, other) = ("01".repeat(32), "ab".repeat(32));
+    let map = founded().after(&propose(&one));
+    assert_eq!(map.settings.get(SECRET), Some(&one));
+    assert_eq!(map.after(&propose(&other)).settings.get(SECRET), Some(&one));
+    assert_eq!(
+        refusal(&founded(), &propose("hunter2")),
+        "secret is 64 hexadecimal digits, not \"something else\""
+    );
+}
+
 proptest! {
     #[test]
     fn commands_make_maps_that_are_read_as_they_are_written(commands in prop::collection::vec(command(), 0..40)) {

@@ -4,8 +4,8 @@ use std::{future::Future, sync::Arc};
 
 use futures::stream::BoxStream;
 use heronry_proto::admin::{
-    BackupReply, ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply, Resources,
-    RestoreAdvanceRequest, RestoreBeginRequest, RestorePhase, RestoreRowsRequest, ShardStatus, Totals,
+    BackupReply, ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply, ClusterUpgradeReply,
+    Resources, RestoreAdvanceRequest, RestoreBeginRequest, RestorePhase, RestoreRowsRequest, ShardStatus, Totals,
 };
 use heronry_xmpp::{
     jid::BareJid,
@@ -95,6 +95,9 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Has replicas moved until they are balanced.
     fn cluster_rebalance(&self) -> impl Future<Output = Result<(), BrokerError>> + Send;
+
+    /// Raises the cluster's feature level to what this node's program knows.
+    fn cluster_upgrade(&self) -> impl Future<Output = Result<ClusterUpgradeReply, BrokerError>> + Send;
 }
 
 /// The rows of a shard for a backup; a stream that ends early lacks its last chunk.

@@ -16,7 +16,22 @@ pub(crate) const METRICS: &[Metric] = &[
         "Accounts of imports by what became of them",
     )
     .with(&[("outcome", "`created`, `replaced`, `kept`, `refused`")]),
+    Metric::counter("admin_backup_bytes_total", "Bytes of rows that were given to backups"),
+    Metric::counter(
+        "admin_restored_rows_total",
+        "Rows of backups that were restored, repetitions included",
+    ),
 ];
+
+/// A part of a backup has been read.
+pub(super) fn backed_up(bytes: usize) {
+    counter!("admin_backup_bytes_total").increment(bytes as u64);
+}
+
+/// Rows of a backup are committed.
+pub(super) fn restored(rows: usize) {
+    counter!("admin_restored_rows_total").increment(rows as u64);
+}
 
 /// Accounts of an import have been answered.
 pub(super) fn imported(reply: &UserImportReply) {

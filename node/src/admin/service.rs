@@ -6,12 +6,12 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use heronry_proto::admin::{
     BackupReply, BackupRequest, BackupShardReply, BackupShardRequest, ClusterDrainReply, ClusterDrainRequest,
     ClusterEvictReply, ClusterEvictRequest, ClusterInitReply, ClusterInitRequest, ClusterRebalanceReply,
-    ClusterRebalanceRequest, ClusterStatusReply, ClusterStatusRequest, ExportedUser, Health, ListedUser,
-    RestoreAdvanceReply, RestoreAdvanceRequest, RestoreBeginReply, RestoreBeginRequest, RestoreRowsReply,
-    RestoreRowsRequest, ScramHash as WireHash, ScramKeySet, ScramKeys as WireKeys, StatusReply, StatusRequest,
-    UserAddReply, UserAddRequest, UserCountReply, UserDeleteReply, UserDeleteRequest, UserExportReply, UserImportReply,
-    UserImportRequest, UserListReply, UserListRequest, UserPasswdReply, UserPasswdRequest, admin_server,
-    user_add_request, user_passwd_request,
+    ClusterRebalanceRequest, ClusterStatusReply, ClusterStatusRequest, ClusterUpgradeReply, ClusterUpgradeRequest,
+    ExportedUser, Health, ListedUser, RestoreAdvanceReply, RestoreAdvanceRequest, RestoreBeginReply,
+    RestoreBeginRequest, RestoreRowsReply, RestoreRowsRequest, ScramHash as WireHash, ScramKeySet,
+    ScramKeys as WireKeys, StatusReply, StatusRequest, UserAddReply, UserAddRequest, UserCountReply, UserDeleteReply,
+    UserDeleteRequest, UserExportReply, UserImportReply, UserImportRequest, UserListReply, UserListRequest,
+    UserPasswdReply, UserPasswdRequest, admin_server, user_add_request, user_passwd_request,
 };
 use heronry_xmpp::{
     jid::BareJid,
@@ -25,6 +25,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::{
     Broker, BrokerError, Cursor, UserFilter,
     import::{Import, ImportLimits},
+    metrics,
 };
 use crate::config::{Config, Role};
 
@@ -356,7 +357,10 @@ impl<B: Broker> admin_server::Admin for AdminService<B> {
         let shard = u16::try_from(shard).map_err(|_| Status::invalid_argument(format!("there is no shard {shard}")))?;
         let chunks = self.broker().backup_shard(shard).await.map_err(status)?;
         let replies = chunks.map(|chunk| match chunk {
-            Ok(chunk) => Ok(BackupShardReply { chunks: vec![chunk] }),
+            Ok(chunk) => {
+                metrics::backed_up(chunk.len());
+                Ok(BackupShardReply { chunks: vec![chunk] })
+            }
             Err(error) => Err(status(error)),
         });
         Ok(Response::new(replies.boxed()))
@@ -375,7 +379,10 @@ impl<B: Broker> admin_server::Admin for AdminService<B> {
     }
 
     async fn restore_rows(&self, request: Request<RestoreRowsRequest>) -> Result<Response<RestoreRowsReply>, Status> {
-        self.broker().restore_rows(request.into_inner()).await.map_err(status)?;
+        let request = request.into_inner();
+        let rows = request.rows.len();
+        self.broker().restore_rows(request).await.map_err(status)?;
+        metrics::restored(rows);
         Ok(Response::new(RestoreRowsReply {}))
     }
 
@@ -416,6 +423,14 @@ impl<B: Broker> admin_server::Admin for AdminService<B> {
     ) -> Result<Response<ClusterEvictReply>, Status> {
         let ClusterEvictRequest { node, force } = request.into_inner();
         let reply = self.broker().cluster_evict(node, force).await.map_err(status)?;
+        Ok(Response::new(reply))
+    }
+
+    async fn cluster_upgrade(
+        &self,
+        _: Request<ClusterUpgradeRequest>,
+    ) -> Result<Response<ClusterUpgradeReply>, Status> {
+        let reply = self.broker().cluster_upgrade().await.map_err(status)?;
         Ok(Response::new(reply))
     }
 

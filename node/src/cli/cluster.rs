@@ -1,11 +1,12 @@
-//! `heronry cluster init|status|shards|drain|evict|rebalance`.
+//! `heronry cluster init|status|shards|drain|evict|rebalance|upgrade`.
 
 use std::{fmt::Write as _, time::Duration};
 
 use clap::{Args, Subcommand};
 use heronry_proto::admin::{
     ClusterDrainRequest, ClusterEvictRequest, ClusterInitRequest, ClusterNode, ClusterNodeState, ClusterProgress,
-    ClusterRebalanceRequest, ClusterShard, ClusterStatusReply, ClusterStatusRequest,
+    ClusterRebalanceRequest, ClusterShard, ClusterStatusReply, ClusterStatusRequest, ClusterUpgradeReply,
+    ClusterUpgradeRequest,
 };
 use serde_json::{Value, json};
 use tonic::Status;
@@ -50,6 +51,8 @@ pub(super) enum ClusterCommand {
     },
     /// Move replicas until every node has its share
     Rebalance,
+    /// Let all members write what their new programs know, when every node has one; there is no way back
+    Upgrade,
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +85,19 @@ pub(super) fn run(command: ClusterCommand, config: &Config) -> Result<(), Failur
             let request = ClusterEvictRequest { node: node.node, force };
             let evicted = client::ask(config, async |admin| admin.cluster_evict(request).await)?;
             say(format_args!("node {} is evicted", name(evicted.into_inner().node_id)));
+            Ok(())
+        }
+        ClusterCommand::Upgrade => {
+            let reply = client::ask(config, async |admin| {
+                admin.cluster_upgrade(ClusterUpgradeRequest {}).await
+            })?;
+            let ClusterUpgradeReply { before, after } = reply.into_inner();
+            say(match before == after {
+                true => format!(
+                    "the cluster is at feature level {after} already, the highest that this node's program knows"
+                ),
+                false => format!("the cluster was at feature level {before}, and is at {after} now"),
+            });
             Ok(())
         }
         ClusterCommand::Rebalance => {
@@ -229,6 +245,7 @@ fn as_json(status: &ClusterStatusReply) -> Value {
         "name": status.name,
         "map_version": status.map_version,
         "feature_level": status.feature_level,
+        "feature_level_known_to_all": level_known_to_all(status),
         "nodes": nodes.collect::<Vec<_>>(),
         "to_do": {
             "replicas_to_come": progress.replicas_to_come,
@@ -261,7 +278,7 @@ fn as_text(status: &ClusterStatusReply) -> String {
     row("cluster", &format!("{} ({})", status.name, status.cluster));
     row(
         "map",
-        &format!("version {}, feature level {}", status.map_version, status.feature_level),
+        &format!("version {}, {}", status.map_version, feature_level(status)),
     );
     row("to do", &to_do(status.progress.unwrap_or_default()));
     let stopped = without_leader(status);
@@ -295,6 +312,28 @@ fn as_text(status: &ClusterStatusReply) -> String {
     out.push('\n');
     out.push_str(&table(header, nodes));
     out
+}
+
+/// The cluster's feature level, and what it can be.
+fn feature_level(status: &ClusterStatusReply) -> String {
+    let now = status.feature_level;
+    match level_known_to_all(status) {
+        Some(known) if known > now => {
+            format!("feature level {now}: all members know {known}, `heronry cluster upgrade` raises it")
+        }
+        _ => format!("feature level {now}"),
+    }
+}
+
+/// The highest feature level that every member's program knows.
+fn level_known_to_all(status: &ClusterStatusReply) -> Option<u32> {
+    let members = status.nodes.iter().filter(|node| {
+        matches!(
+            node.state(),
+            ClusterNodeState::ClusterNodeActive | ClusterNodeState::ClusterNodeDraining
+        )
+    });
+    members.map(|node| node.feature_level).min()
 }
 
 fn shards_as_text(shards: &[ClusterShard]) -> String {

@@ -15,8 +15,9 @@ use heronry_cluster::{
     member::{Member, WeakMember},
 };
 use heronry_proto::admin::{
-    BackupReply, ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply, Resources,
-    RestoreAdvanceRequest, RestoreBeginRequest, RestorePhase, RestoreRowsRequest, ShardRole, ShardStatus, Totals,
+    BackupReply, ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply, ClusterUpgradeReply,
+    Resources, RestoreAdvanceRequest, RestoreBeginRequest, RestorePhase, RestoreRowsRequest, ShardRole, ShardStatus,
+    Totals,
 };
 use heronry_xmpp::{
     jid::{self, BareJid},
@@ -217,12 +218,18 @@ impl LocalBroker {
         if !self.has_listeners {
             problems.push("there is no listener for clients: edge.c2s and edge.c2s_tls are empty".to_owned());
         }
-        let stalled = self.store.health().stalled;
+        let health = self.store.health();
+        let stalled = health.stalled;
         if stalled >= self.stall_after {
             problems.push(format!("the disk has not finished a write for {} s", stalled.as_secs()));
         }
         let (free, size) = (resources.disk_free_bytes, resources.disk_size_bytes);
-        if size > 0 && free < DISK_FREE_BYTES_MIN && (free as f64) < size as f64 * DISK_FREE_PART_MIN {
+        if health.full {
+            problems.push(format!(
+                "the disk of {} has less room than limits.storage.disk_reserve_bytes: this node accepts nothing that writes until it has more",
+                self.data.display()
+            ));
+        } else if size > 0 && free < DISK_FREE_BYTES_MIN && (free as f64) < size as f64 * DISK_FREE_PART_MIN {
             let mebibytes = free >> 20;
             problems.push(format!(
                 "the disk of {} is almost full: {mebibytes} MiB are left",
@@ -390,6 +397,11 @@ impl Broker for LocalBroker {
         let map = member.map().borrow().clone();
         let waits = || BrokerError::Refused(format!("this node belongs to no cluster yet: {}", member.waits_for()));
         let map = map.ok_or_else(waits)?;
+        if self.restores().is_some() {
+            return Err(BrokerError::Refused(
+                "a backup is being restored here, and half of it is no backup: finish that first".to_owned(),
+            ));
+        }
         Ok(BackupReply {
             cluster: map.cluster.to_string(),
             name: map.name.clone(),
@@ -434,6 +446,10 @@ impl Broker for LocalBroker {
 
     async fn cluster_evict(&self, node: String, force: bool) -> Result<ClusterEvictReply, BrokerError> {
         cluster::evict(&self.member()?, &node, force).await
+    }
+
+    async fn cluster_upgrade(&self) -> Result<ClusterUpgradeReply, BrokerError> {
+        cluster::upgrade(&self.member()?).await
     }
 
     async fn cluster_rebalance(&self) -> Result<(), BrokerError> {

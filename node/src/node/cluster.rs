@@ -10,9 +10,10 @@ use heronry_cluster::{
 };
 use heronry_proto::admin::{
     ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterNode, ClusterNodeState, ClusterProgress,
-    ClusterShard, ClusterStatusReply,
+    ClusterShard, ClusterStatusReply, ClusterUpgradeReply,
 };
 
+use super::membership::FEATURE_LEVEL;
 use crate::{admin::BrokerError, config::Role};
 
 /// How long a cluster that is founded may take to be on the disk.
@@ -82,6 +83,24 @@ pub(super) async fn rebalance(member: &Member) -> Result<(), BrokerError> {
     };
     let commanded = member.command(&command).await;
     commanded.map(drop).map_err(|error| refused(error.into()))
+}
+
+/// Raises the feature level to what this node's program knows.
+pub(super) async fn upgrade(member: &Member) -> Result<ClusterUpgradeReply, BrokerError> {
+    let Some(map) = member.map().borrow().clone() else {
+        return Err(no_member(&member.waits_for()));
+    };
+    let before = map.feature_level;
+    let command = Command::RaiseFeatureLevel(FEATURE_LEVEL.max(before));
+    // What the map forbids is known here, with the sentence.
+    if let Err(error) = command.evaluate(&map) {
+        return Err(BrokerError::Refused(error.to_string()));
+    }
+    let map = member.command(&command).await.map_err(|error| refused(error.into()))?;
+    Ok(ClusterUpgradeReply {
+        before,
+        after: map.feature_level,
+    })
 }
 
 fn refused(error: OperatorError) -> BrokerError {

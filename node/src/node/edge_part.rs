@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, thread::available_parallelism};
 
-use heronry_xmpp::{random::Random as _, sasl::UnknownUsers};
+use heronry_xmpp::{random::Random as _, sasl::UnknownUsers, stream::ResponderConfig};
 
 use super::{Threads, middle::Middle};
 use crate::{
@@ -25,20 +25,25 @@ pub(super) struct EdgePart {
     pub(super) edge: Arc<Edge>,
     pub(super) tls: Arc<Tls>,
     pub(super) threads: Threads,
+    pub(super) responder: Arc<ResponderConfig>,
+    /// This node's own secret for accounts that do not exist.
+    pub(super) secret: Vec<u8>,
 }
 
 impl EdgePart {
     /// An edge without listeners.
     pub(super) fn start(config: &Config, middle: &Middle) -> Result<Self, StartError> {
         let tls = Arc::new(Tls::load(config)?);
-        let mut unknown_users = UnknownUsers::new(&secret(config.data())?, &[]);
+        let secret = secret(config.data())?;
+        let mut unknown_users = UnknownUsers::new(&secret, &[]);
         if let Some(strongest) = config.auth.scram_hashes().into_iter().max() {
             unknown_users = unknown_users.with_plain_hash(strongest);
         }
         let cores = available_parallelism().map_or(1, usize::from);
         let threads = Threads::of_edge(config.edge.threads.map_or(cores, usize::from))?;
+        let responder = Arc::new(config.responder(unknown_users));
         let edge_config = heronry_xmpp::edge::Config {
-            responder: Arc::new(config.responder(unknown_users)),
+            responder: Arc::clone(&responder),
             limits: config.limits.edge_limits(),
             location: None,
         };
@@ -66,7 +71,13 @@ impl EdgePart {
         threads.handle()?.spawn(Arc::clone(&edge).carry());
         threads.handle()?.spawn(Arc::clone(&edge).hand_over());
         threads.handle()?.spawn(Arc::clone(&tls).watch());
-        Ok(Self { edge, tls, threads })
+        Ok(Self {
+            edge,
+            tls,
+            threads,
+            responder,
+            secret,
+        })
     }
 
     /// Opens the configured listeners: to be called when devices can log in.

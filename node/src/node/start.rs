@@ -10,7 +10,7 @@ use heronry_xmpp::link::{EdgeId, NodeId};
 
 use super::{
     LocalBroker, Node, Running, accounts::Accounts, broker::Parts, core_part::CorePart, edge_part::EdgePart,
-    membership, middle::Middle, peering::Peering,
+    membership, middle::Middle, peering::Peering, secret,
 };
 use crate::{
     StartError,
@@ -22,6 +22,9 @@ use crate::{
 
 /// How long the shards of a node that is a cluster by itself may take to get a leader.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long listeners wait for the cluster's secret.
+const AGREE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How often it is looked whether devices can log in.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -52,6 +55,11 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
         &accounts,
     )
     .await?;
+    let agreed = secret::agree(
+        member.downgrade(),
+        Arc::clone(&edge_part.responder),
+        edge_part.secret.clone(),
+    );
     let parts = Parts {
         node,
         hub: middle.hub,
@@ -71,6 +79,7 @@ pub(super) async fn start(config: Config) -> Result<Node, StartError> {
         store,
         groups: member.groups(),
         listening: OnceLock::new(),
+        agreed,
         tls: Arc::clone(&edge_part.tls),
         running: Mutex::new(Some(Running {
             listeners: Listeners::default(),
@@ -116,6 +125,8 @@ impl Node {
         if !self.config.roles.contains(&Role::Edge) {
             return Ok(());
         }
+        // Without it an edge would say something else of those who do not exist than others; but nobody waits for it for long.
+        let _ = tokio::time::timeout(AGREE_TIMEOUT, self.agreed.clone().wait_for(|agreed| *agreed)).await;
         let opening = {
             let running = self.running();
             let running = running.as_ref().ok_or_else(stopped)?;

@@ -112,17 +112,19 @@ fn json(ended: Ended) -> Value {
 }
 
 /// `nodes` nodes that found a cluster together.
-fn cluster(nodes: usize) -> (Vec<Place>, Vec<Broker>) {
+pub(crate) fn cluster(nodes: usize, flags: &[&str]) -> (Vec<Place>, Vec<Broker>) {
     let places: Vec<_> = (0..nodes).map(|_| Place::new()).collect();
     let seeds: Vec<_> = places.iter().map(|place| format!("{}:5269", place.ip)).collect();
     let seeds = seeds.join(",");
     let member = |place: Place| {
         let ip = place.ip;
-        place.with(&[
-            &format!("--set=peer.listen={ip}:5269"),
-            &format!("--set=peer.seeds={seeds}"),
-            &format!("--set=peer.bootstrap={nodes}"),
-        ])
+        place
+            .with(&[
+                &format!("--set=peer.listen={ip}:5269"),
+                &format!("--set=peer.seeds={seeds}"),
+                &format!("--set=peer.bootstrap={nodes}"),
+            ])
+            .with(flags)
     };
     let places: Vec<_> = places.into_iter().map(member).collect();
     let brokers = std::thread::scope(|scope| {
@@ -180,7 +182,7 @@ async fn a_backup_of_one_node_is_restored_into_another_and_only_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_of_three_nodes_under_load_is_restored_into_one_and_into_three() {
-    let (olds, brokers) = cluster(3);
+    let (olds, brokers) = cluster(3, &[]);
     spread(&olds);
     populate(&olds[0]).await;
     let (added, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -220,7 +222,7 @@ async fn a_backup_of_three_nodes_under_load_is_restored_into_one_and_into_three(
             let broker = place.start();
             (vec![place], vec![broker])
         } else {
-            let (places, brokers) = cluster(nodes);
+            let (places, brokers) = cluster(nodes, &[]);
             spread(&places);
             (places, brokers)
         };
@@ -433,6 +435,15 @@ async fn a_restore_that_broke_off_goes_on_and_nobody_is_let_in_before() {
         assert!(Instant::now() < until, "{:?}", new.run(&["status"]));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    let refused = command(&new, "backup", &path(&new, "half"));
+    assert_eq!(
+        (refused.code, refused.sentence(&other)),
+        (
+            Some(12),
+            "a backup is being restored here, and half of it is no backup: finish that first".to_owned()
+        )
+    );
+    assert!(!path(&new, "half").exists());
     let refused = command(&new, "restore", &other);
     assert_eq!(
         (refused.code, refused.sentence(&other)),
@@ -447,11 +458,11 @@ async fn a_restore_that_broke_off_goes_on_and_nobody_is_let_in_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_room_for_a_backup_is_6_and_leaves_none() {
-    let disk = SmallDisk::of("256k");
+    let disk = SmallDisk::of("64k");
     let old = Place::new();
     let _broker = old.start();
     let mut accounts = Accounts::connect(old.ip, &old.token()).await;
-    for number in 0..4000 {
+    for number in 0..1000 {
         accounts
             .add(&format!("somebody-with-a-long-name-{number}@localhost"))
             .await

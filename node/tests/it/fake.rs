@@ -10,8 +10,8 @@ use std::{
 
 use heronry_node::admin::{BackupRows, Broker, BrokerError, BrokerStatus, Cursor, UserFilter, UserPage};
 use heronry_proto::admin::{
-    BackupReply, ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply, RestoreAdvanceRequest,
-    RestoreBeginRequest, RestorePhase, RestoreRowsRequest,
+    BackupReply, ClusterDrainReply, ClusterEvictReply, ClusterInitReply, ClusterStatusReply, ClusterUpgradeReply,
+    RestoreAdvanceRequest, RestoreBeginRequest, RestorePhase, RestoreRowsRequest,
 };
 use heronry_xmpp::{
     jid::BareJid,
@@ -170,6 +170,10 @@ impl Broker for FakeBroker {
     }
 
     async fn cluster_evict(&self, _: String, _: bool) -> Result<ClusterEvictReply, BrokerError> {
+        Err(no_cluster())
+    }
+
+    async fn cluster_upgrade(&self) -> Result<ClusterUpgradeReply, BrokerError> {
         Err(no_cluster())
     }
 

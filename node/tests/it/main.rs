@@ -28,6 +28,7 @@ mod process;
 mod proxy;
 mod readme;
 mod sdk;
+mod secret;
 mod seen;
 mod sessions;
 mod slow;

@@ -291,6 +291,25 @@ fn the_same_stranger_always_gets_the_same_salt() {
 }
 
 #[test]
+fn nodes_that_have_agreed_on_a_secret_say_the_same_of_whoever_does_not_exist() {
+    let tybalt = BareJid::new(Some("tybalt"), DOMAIN).unwrap();
+    let nodes = [b"the one's", b"another's"].map(|secret| UnknownUsers::new(secret, &[]));
+    let salts = || {
+        nodes
+            .each_ref()
+            .map(|node| node.keys(&tybalt, ScramHash::Sha256).salt().to_vec())
+    };
+    assert_ne!(salts()[0], salts()[1]);
+    for node in &nodes {
+        node.agree(b"the cluster's");
+    }
+    assert_eq!(salts()[0], salts()[1]);
+    let agreed = salts();
+    nodes[0].agree(b"a later one");
+    assert_eq!(salts(), agreed);
+}
+
+#[test]
 fn another_name_hash_or_cluster_gives_another_salt() {
     let tybalt = BareJid::new(Some("tybalt"), DOMAIN).unwrap();
     let mercutio = BareJid::new(Some("mercutio"), DOMAIN).unwrap();

@@ -1,5 +1,7 @@
 //! Users who do not exist get an exchange like everybody else's.
 
+use std::sync::OnceLock;
+
 use zeroize::Zeroizing;
 
 use super::scram::SALT_BYTES;
@@ -12,6 +14,8 @@ use crate::jid::BareJid;
 /// It must be made from the same secret and counts on all nodes.
 pub struct UnknownUsers {
     secret: Zeroizing<Vec<u8>>,
+    /// The cluster's, once it is known.
+    agreed: OnceLock<Zeroizing<Vec<u8>>>,
     iterations: Box<[u32]>,
     plain_hash: ScramHash,
 }
@@ -27,6 +31,7 @@ impl UnknownUsers {
         };
         Self {
             secret: Zeroizing::new(secret.to_vec()),
+            agreed: OnceLock::new(),
             iterations: iterations.into(),
             plain_hash: ScramHash::Sha512,
         }
@@ -39,6 +44,11 @@ impl UnknownUsers {
         self
     }
 
+    /// From now on the secret is this one, which all cluster nodes have: what each had before can be told apart. Only the first counts.
+    pub fn agree(&self, secret: &[u8]) {
+        let _ = self.agreed.set(Zeroizing::new(secret.to_vec()));
+    }
+
     /// The hash function whose keys PLAIN is checked against.
     pub fn plain_hash(&self) -> ScramHash {
         self.plain_hash
@@ -46,6 +56,7 @@ impl UnknownUsers {
 
     /// The credentials of `account`, which does not exist.
     pub fn keys(&self, account: &BareJid, hash: ScramHash) -> ScramKeys {
+        let secret = self.agreed.get().unwrap_or(&self.secret);
         let noise = |purpose: &[u8]| {
             // The separators keep (purpose, hash, address) apart from every other triple.
             let parts = [
@@ -55,7 +66,7 @@ impl UnknownUsers {
                 b"\0",
                 account.as_str().as_bytes(),
             ];
-            ScramHash::Sha512.hmac(&self.secret, &parts)
+            ScramHash::Sha512.hmac(secret, &parts)
         };
         let salt = noise(b"salt");
         let pick = noise(b"iterations");
