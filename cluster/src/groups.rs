@@ -455,11 +455,10 @@ async fn watch_store(shared: Arc<Shared>, stalled: watch::Sender<bool>) {
             tracing::info!("the store no longer stalls");
         }
         if std::mem::replace(&mut full, health.full) != health.full {
-            match full {
-                true => {
-                    tracing::warn!("the disk is almost full: this node leads and accepts nothing until it has room")
-                }
-                false => tracing::info!("the disk has room again"),
+            if full {
+                tracing::warn!("the disk is almost full: this node leads and accepts nothing until it has room");
+            } else {
+                tracing::info!("the disk has room again");
             }
         }
         let is_unwell = stalls || full;

@@ -79,7 +79,7 @@ mod tests {
 
     use heronry_cluster::{
         ClusterId, NodeId,
-        map::{Newcomer, Roles},
+        map::{Newcomer, Roles, Services},
     };
 
     use super::*;
@@ -93,6 +93,7 @@ mod tests {
             zone: String::new(),
             feature_level: 1,
             version: "1".to_owned(),
+            services: Services::new(),
         };
         let map = ClusterMap::founded(ClusterId(1), "test", &founder, 1);
         assert_eq!(secret_of(&map), None);

@@ -25,7 +25,11 @@ async fn the_disk_of_one_core_is_full_and_the_others_go_on() {
     if !is_inside(module_path!(), "the_disk_of_one_core_is_full_and_the_others_go_on") {
         return;
     }
-    let places = places();
+    let mut places = places();
+    // Otherwise it would stop in time.
+    places[0]
+        .flags
+        .push("--set=limits.storage.disk_reserve_bytes=0".to_owned());
     let disk = Disk::small(&places[0], "96m");
     let mut fleet = Fleet::start_at(places);
     let writing = Plan {
@@ -49,6 +53,40 @@ async fn the_disk_of_one_core_is_full_and_the_others_go_on() {
     fleet.restart(0);
     fleet.leads(0);
     load.catches_up().await;
+    load.judge_unnoticed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_disk_of_one_core_is_almost_full_and_it_stands_aside_until_it_has_room() {
+    let name = "the_disk_of_one_core_is_almost_full_and_it_stands_aside_until_it_has_room";
+    if !is_inside(module_path!(), name) {
+        return;
+    }
+    let places = places();
+    let disk = Disk::small(&places[0], "96m");
+    let fleet = Fleet::start_at(places);
+    let load = fleet.load(16).await;
+    load.goes_on(20).await;
+    load.longest();
+    disk.fill();
+    until("it leads nothing", || fleet.shards(0).0 == 0);
+    load.catches_up().await;
+    eprintln!("disk almost full: the longest wait was {:?}", load.longest());
+    load.goes_on(20).await;
+    let said = fleet.nodes[0].place.run(&["status"]);
+    assert!(
+        said.code == Some(1)
+            && said
+                .stdout
+                .contains("has less room than limits.storage.disk_reserve_bytes"),
+        "{said:?}"
+    );
+    disk.make_room();
+    until("it is well again", || {
+        fleet.nodes[0].place.run(&["status"]).code == Some(0)
+    });
+    fleet.leads(0);
+    assert_eq!(fleet.shards(0).1, SHARDS);
     load.judge_unnoticed().await;
 }
 
