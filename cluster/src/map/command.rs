@@ -364,7 +364,7 @@ fn changed(node: NodeId, member: &Member, change: impl FnOnce(&mut Member)) -> W
 }
 
 impl Newcomer {
-    pub(super) fn member(&self, state: MemberState) -> Member {
+    pub(crate) fn member(&self, state: MemberState) -> Member {
         Member {
             roles: self.roles,
             address: self.address.clone(),

@@ -39,7 +39,7 @@ impl Handler for Answers {
                     Ok(Bytes::new())
                 }
                 Some(Request::Ask(ask)) => Ok(command::admit(&inner, &ask).await.encode()),
-                Some(Request::Command(command)) => command::asked(&inner, &command).await,
+                Some(Request::Command(command)) => command::asked(&inner, from.node, &command).await,
                 Some(Request::Report(_)) => Ok(change::report(&inner).encode()),
                 Some(Request::Change(wanted)) => change::asked(&inner, wanted).await,
                 Some(Request::Remove(wanted)) => change::asked_to_remove(&inner, wanted).await,

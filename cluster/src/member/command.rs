@@ -38,20 +38,25 @@ impl Member {
     /// # Errors
     /// See [`CommandError`].
     pub async fn command(&self, command: &Command) -> Result<Arc<ClusterMap>, CommandError> {
-        match leads(&self.0) {
-            (Leads::Here, Some(group)) => here(&self.0, &group, command).await,
-            (Leads::There(node), _) => {
-                let request = message::encode(Request::Command(command.encode()));
-                let answer = self.0.call(node, request, CALL_TIMEOUT).await;
-                let map = ClusterMap::decode(&answer.map_err(CommandError::Elsewhere)?);
-                let map = map.map_err(|error| CommandError::Elsewhere(error.to_string()))?;
-                map::heard(&self.0, map.clone());
-                Ok(Arc::new(map))
-            }
-            _ => Err(CommandError::Unavailable(
-                "nobody leads the cluster's metadata group at present".to_owned(),
-            )),
+        change(&self.0, command).await
+    }
+}
+
+/// Changes the map, here or by whoever leads the metadata group. The map that has it.
+pub(super) async fn change(inner: &Inner, command: &Command) -> Result<Arc<ClusterMap>, CommandError> {
+    match leads(inner) {
+        (Leads::Here, Some(group)) => here(inner, &group, command).await,
+        (Leads::There(node), _) => {
+            let request = message::encode(Request::Command(command.encode()));
+            let answer = inner.call(node, request, CALL_TIMEOUT).await;
+            let map = ClusterMap::decode(&answer.map_err(CommandError::Elsewhere)?);
+            let map = map.map_err(|error| CommandError::Elsewhere(error.to_string()))?;
+            map::heard(inner, map.clone());
+            Ok(Arc::new(map))
         }
+        _ => Err(CommandError::Unavailable(
+            "nobody leads the cluster's metadata group at present".to_owned(),
+        )),
     }
 }
 
@@ -108,16 +113,28 @@ pub(super) async fn here(inner: &Inner, group: &Group, command: &Command) -> Res
     Ok(Arc::new(map))
 }
 
-/// Another member wants the map changed, which this node leads.
-pub(super) async fn asked(inner: &Inner, command: &[u8]) -> Result<Bytes, String> {
-    let command = Command::decode(command).map_err(|error| error.to_string())?;
+/// Another member wants the map changed. Who has no replica of the metadata group cannot know who leads it, and asks any that has: what it
+/// asks for is passed on. Those who have one are not: each could take the other for the leader.
+pub(super) async fn asked(inner: &Inner, from: NodeId, command: &[u8]) -> Result<Bytes, String> {
+    let decoded = Command::decode(command).map_err(|error| error.to_string())?;
     match leads(inner) {
         (Leads::Here, Some(group)) => {
-            let map = here(inner, &group, &command).await.map_err(|error| error.to_string())?;
+            let map = here(inner, &group, &decoded).await.map_err(|error| error.to_string())?;
             Ok(map.encode())
+        }
+        (Leads::There(leader), Some(_)) if !has_metadata(inner, from) => {
+            let request = message::encode(Request::Command(Bytes::copy_from_slice(command)));
+            inner.call(leader, request, CALL_TIMEOUT).await
         }
         _ => Err("this node does not lead the metadata group".to_owned()),
     }
+}
+
+/// Whether a node has a replica of the metadata group, as far as this one knows.
+fn has_metadata(inner: &Inner, node: NodeId) -> bool {
+    let map = inner.map.borrow();
+    let placement = map.as_ref().and_then(|map| map.shards.get(&METADATA));
+    placement.is_none_or(|placement| placement.voters().contains(&node) || placement.learners().contains(&node))
 }
 
 /// A process that is no member asks to be let in.

@@ -6,6 +6,7 @@
 //! | `map.rs` | the newest map: kept, read from the metadata group's rows, told to others |
 //! | `command.rs` | changes of the map, by whoever leads the metadata group |
 //! | `answer.rs` | what others ask |
+//! | `introduction.rs` | what has changed about this member since the map was told |
 //! | `control.rs` | where the metadata group is led: [`crate::controller`]'s decisions, carried out |
 //! | `change.rs` | who holds replicas of a group, and what is known of groups here and elsewhere |
 
@@ -13,6 +14,7 @@ mod answer;
 mod change;
 mod command;
 mod control;
+mod introduction;
 mod joining;
 mod map;
 
@@ -262,6 +264,7 @@ impl Member {
             tokio::spawn(map::follow(Arc::clone(&inner))),
             tokio::spawn(map::run(Arc::clone(&inner))),
             tokio::spawn(control::run(Arc::clone(&inner))),
+            tokio::spawn(introduction::run(Arc::clone(&inner))),
         ];
         let tasks = Mutex::new(tasks);
         Ok(Self(Arc::new(Process { inner, tasks })))

@@ -391,3 +391,73 @@ async fn a_cluster_places_its_shards_by_itself_and_again_when_nodes_go() {
         machine.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_member_without_the_metadata_changes_the_map_whoever_leads_it() {
+    let machines: Vec<_> = (1..=4).map(Machine::new).collect();
+    let seeds: Vec<_> = machines.iter().map(|machine| machine.address).collect();
+    let mut machines: Vec<_> = machines.into_iter().map(|machine| machine.seeds(&seeds)).collect();
+    machines[3].options.me.roles.core = false;
+    let mut members = Vec::new();
+    for machine in &mut machines {
+        members.push(machine.start().await);
+    }
+    members[0].init(false).await.unwrap();
+    for member in &members {
+        until("all are members", || nodes(member) == BTreeSet::from([1, 2, 3, 4])).await;
+    }
+    let setting = |value: &str| Command::SetSetting {
+        name: "settle_after".to_owned(),
+        value: Some(value.to_owned()),
+    };
+    command(&members[1], &setting("0s")).await;
+    placed(&members[2], &[1, 2, 3]).await;
+    // One of them is asked first, and another leads in the end.
+    for (machine, seconds) in [(0, "1s"), (1, "2s")] {
+        machines[machine].stop().await;
+        command(&members[3], &setting(seconds)).await;
+        members[machine] = machines[machine].start().await;
+        placed(&members[2], &[1, 2, 3]).await;
+    }
+    command(&members[3], &setting("3s")).await;
+    for machine in &mut machines {
+        machine.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_starts_again_elsewhere_with_another_program_is_known_as_what_it_is() {
+    let machines: Vec<_> = (1..=3).map(Machine::new).collect();
+    let seeds: Vec<_> = machines.iter().map(|machine| machine.address).collect();
+    let mut machines: Vec<_> = machines.into_iter().map(|machine| machine.seeds(&seeds)).collect();
+    let mut members = Vec::new();
+    for machine in &mut machines {
+        members.push(machine.start().await);
+    }
+    members[0].init(false).await.unwrap();
+    for member in &members {
+        until("all are members", || nodes(member) == BTreeSet::from([1, 2, 3])).await;
+    }
+    // The others look for the last one where it was, and it does not look for them.
+    machines[2].stop().await;
+    let elsewhere = Machine::new(3);
+    machines[2].options.listen = Some(elsewhere.address);
+    machines[2].options.me.address = elsewhere.address.to_string();
+    machines[2].options.me.version = "0.2.0".to_owned();
+    machines[2].options.me.feature_level = 2;
+    members[2] = machines[2].start().await;
+    for member in &members {
+        until("it is known", || {
+            let map = member.map().borrow().clone().unwrap();
+            let known = &map.nodes[&NodeId(3)];
+            known.address == elsewhere.address.to_string() && known.version == "0.2.0" && known.feature_level == 2
+        })
+        .await;
+    }
+    assert_eq!(members[0].map().borrow().as_ref().unwrap().feature_level, 1);
+    // It is spoken to there.
+    until("it leads or follows", || members[2].groups().group(METADATA).is_some()).await;
+    for machine in &mut machines {
+        machine.stop().await;
+    }
+}
