@@ -13,7 +13,7 @@ use heronry_proto::admin::{
     ClusterShard, ClusterStatusReply, ClusterUpgradeReply,
 };
 
-use super::membership::FEATURE_LEVEL;
+use super::membership::feature_level;
 use crate::{admin::BrokerError, config::Role};
 
 /// How long a cluster that is founded may take to be on the disk.
@@ -91,7 +91,7 @@ pub(super) async fn upgrade(member: &Member) -> Result<ClusterUpgradeReply, Brok
         return Err(no_member(&member.waits_for()));
     };
     let before = map.feature_level;
-    let command = Command::RaiseFeatureLevel(FEATURE_LEVEL.max(before));
+    let command = Command::RaiseFeatureLevel(feature_level().max(before));
     // What the map forbids is known here, with the sentence.
     if let Err(error) = command.evaluate(&map) {
         return Err(BrokerError::Refused(error.to_string()));

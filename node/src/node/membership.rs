@@ -36,6 +36,10 @@ const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// The highest feature level this program knows.
 pub(super) const FEATURE_LEVEL: u32 = 1;
 
+/// In builds with debug assertions, this variable of the environment names another level: a test can have the program that comes after this one
+/// in its cluster.
+const NEXT_FEATURE_LEVEL: &str = "NEXT_HERONRY_FEATURE_LEVEL";
+
 /// A process whose link is broken for so long, and which does not answer otherwise, counts as dead: its sockets are gone.
 const LOST_AFTER: Duration = Duration::from_secs(3);
 
@@ -123,7 +127,7 @@ fn options(config: &Config, store: &dyn Store) -> Result<MemberOptions, StartErr
             // A node without a port for others has no others; an address is needed all the same.
             address: address.unwrap_or_else(|| "nowhere".to_owned()),
             zone: peer.zone.clone(),
-            feature_level: FEATURE_LEVEL,
+            feature_level: feature_level(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             services: leaving::services(&config.edge),
         },
@@ -138,6 +142,14 @@ fn options(config: &Config, store: &dyn Store) -> Result<MemberOptions, StartErr
             ..config.limits.transport_limits()
         },
     })
+}
+
+/// The highest feature level that this program knows.
+pub(super) fn feature_level() -> u32 {
+    let next = cfg!(debug_assertions).then(|| std::env::var(NEXT_FEATURE_LEVEL).ok());
+    next.flatten()
+        .and_then(|level| level.parse().ok())
+        .unwrap_or(FEATURE_LEVEL)
 }
 
 fn is_loopback(ip: IpAddr) -> bool {

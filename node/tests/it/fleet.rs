@@ -100,14 +100,9 @@ impl Fleet {
 
     /// Starts a node that has ended.
     pub(crate) fn restart(&mut self, node: usize) {
-        self.restart_with(node, &[]);
-    }
-
-    /// The same, with further arguments.
-    pub(crate) fn restart_with(&mut self, node: usize, arguments: &[&str]) {
         let node = &mut self.nodes[node];
         assert!(node.broker.is_none());
-        node.broker = Some(node.place.start_with(arguments));
+        node.broker = Some(node.place.start());
     }
 
     /// Ends a node by a signal.
@@ -147,11 +142,16 @@ impl Fleet {
         format!("{}:{}", self.nodes[node].place.ip, self.port)
     }
 
-    /// What the first edge knows of a node; null if nothing.
-    pub(crate) fn member(&self, node: usize) -> Value {
+    /// What the first edge knows of the cluster.
+    pub(crate) fn status(&self) -> Value {
         let edge = &self.nodes[CORES].place;
         let status = edge.run(&["cluster", "status", "--json"]).ok().stdout;
-        let status: Value = serde_json::from_str(&status).unwrap();
+        serde_json::from_str(&status).unwrap()
+    }
+
+    /// What the first edge knows of a node; null if nothing.
+    pub(crate) fn member(&self, node: usize) -> Value {
+        let status = self.status();
         let nodes = status["nodes"].as_array().unwrap();
         let found = nodes.iter().find(|found| found["address"] == self.address(node));
         found.cloned().unwrap_or_default()
