@@ -6,7 +6,7 @@
 //! | file | promise |
 //! |---|---|
 //! | `messages.rs` | nothing acknowledged is lost, nothing is invented, nothing comes twice to one session, repeats carry their id |
-//! | `order.rs` | what one session sends to one account arrives in that order |
+//! | `order.rs` | what one session sends to one address arrives in that order |
 //! | `registers.rs` | reads and writes of a row are linearizable |
 //! | `leaders.rs` | a row has one writer: one process leads a shard in a term, and its replicas are the same |
 //!

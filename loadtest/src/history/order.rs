@@ -1,6 +1,9 @@
-//! What one session sends to one account arrives in that order.
+//! What one session sends to one address arrives in that order.
 //!
-//! Judged by when an account, by whichever of its devices, received a message for the first time. A message that the device has sent in
+//! An account and a resource of it are two addresses: what is for the account waits until a device is available, what is for the resource does
+//! not (RFC 6121 §8.5).
+//!
+//! Judged by when the account, by whichever of its devices, received a message for the first time. A message that the device has sent in
 //! several sessions may have come from any of them, so two messages are only compared when no session has sent them the other way round.
 
 use std::collections::BTreeMap;
@@ -14,7 +17,7 @@ pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     let (mut sent, mut came) = (Sent::new(), BTreeMap::new());
     for (place, event) in history.events().iter().enumerate() {
         match &event.what {
-            What::Sent { session, to, id, .. } => sent.entry((session, account(to))).or_default().push(id),
+            What::Sent { session, to, id, .. } => sent.entry((session, to)).or_default().push(id),
             What::Delivered { id, .. } => {
                 came.entry((account(&event.by), id.as_str())).or_insert(place);
             }
@@ -24,7 +27,7 @@ pub(super) fn check(history: &History, found: &mut Vec<Violation>) {
     for ((session, recipient), ids) in &sent {
         let mut latest: Option<(usize, &str)> = None;
         for id in ids {
-            let Some(place) = came.get(&(*recipient, *id)).copied() else {
+            let Some(place) = came.get(&(account(recipient), *id)).copied() else {
                 continue;
             };
             match latest {

@@ -221,12 +221,14 @@ fn a_device_is_told_of_its_own_messages_only() {
 }
 
 #[test]
-fn order_is_kept_for_each_session_and_recipient() {
+fn order_is_kept_for_each_session_and_address() {
     holds(
         "a@x/1 sent s1 b@x m1
          a@x/1 sent s1 c@x m2
          d@x/1 sent s2 b@x m3
+         a@x/1 sent s1 b@x/1 m5
          a@x/1 sent s1 b@x m4
+         b@x/1 delivered t2 a@x/1 m5
          c@x/1 delivered t1 a@x/1 m2
          b@x/1 delivered t2 d@x/1 m3
          b@x/1 delivered t2 a@x/1 m1
@@ -234,7 +236,7 @@ fn order_is_kept_for_each_session_and_recipient() {
     );
     fails(
         "a@x/1 sent s1 b@x m1
-         a@x/1 sent s1 b@x/1 m2
+         a@x/1 sent s1 b@x m2
          a@x/1 sent s1 b@x m3
          b@x/1 delivered t1 a@x/1 m3
          b@x/1 delivered t1 a@x/1 m1

@@ -62,7 +62,7 @@ pub enum Violation {
     Order {
         /// The sender's session.
         session: String,
-        /// The recipient's account.
+        /// The address it was sent to.
         recipient: String,
         /// What was sent first.
         earlier: String,
