@@ -23,6 +23,7 @@ use tokio::{
 
 use crate::{
     Group, Leadership, NoWire, Options, PeerId, StartError, Wire,
+    blocking::{blocking, is_simulated},
     group::Peers,
     liveness::{Epoch, Liveness},
     message::{self, Request},
@@ -221,8 +222,10 @@ impl Groups {
             // Whoever waited may have given up.
             let _ = closing.send(result);
         };
+        if self.shared.options.threads == 0 && is_simulated() {
+            close();
         // A thread of its own: on a disk that hangs it never ends, and no runtime should wait for it.
-        if let Err(error) = std::thread::Builder::new().name("close".to_owned()).spawn(close) {
+        } else if let Err(error) = std::thread::Builder::new().name("close".to_owned()).spawn(close) {
             return Err(StoreError::Io(error.to_string()));
         }
         match timeout(self.shared.options.shutdown_timeout, closed).await {
@@ -278,7 +281,7 @@ impl GroupsHandle {
         self.0.changes.send_modify(|changes| *changes += 1);
         group.shutdown().await;
         let store = Arc::clone(&self.0.store);
-        let removed = tokio::task::spawn_blocking(move || store.remove(shard)).await;
+        let removed = blocking(move || store.remove(shard)).await;
         removed.map_err(|error| StoreError::Io(error.to_string()))?
     }
 

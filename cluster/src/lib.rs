@@ -12,6 +12,7 @@
 //!
 //! All of openraft is below [`mod@group`]; nothing here knows what a row means.
 
+mod blocking;
 pub mod controller;
 mod error;
 mod group;
@@ -28,6 +29,7 @@ pub mod placement;
 pub mod transport;
 mod wire;
 
+pub use blocking::blocking;
 pub use error::{ProposeError, StartError};
 pub use group::{
     ChangeError, Committed, ExportError, Exported, Group, Leadership, Membership, Position, Proposal, Refused, Round,

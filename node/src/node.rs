@@ -7,6 +7,7 @@ mod cluster;
 mod core_part;
 mod edge_part;
 mod leaving;
+mod machine;
 mod membership;
 mod metrics;
 mod middle;
@@ -24,14 +25,14 @@ use std::{
     time::Duration,
 };
 
-use heronry_cluster::{GroupsHandle, Leadership, RocksStore, Store, map::METADATA, member::Member};
+use heronry_cluster::{GroupsHandle, Leadership, Store, map::METADATA, member::Member};
 
 use tokio::sync::watch;
 
 pub use self::broker::LocalBroker;
 pub(crate) use self::metrics::METRICS;
 pub use self::peering::Peering;
-use self::{edge_part::EdgePart, threads::Threads};
+use self::{edge_part::EdgePart, machine::Machine, threads::Threads};
 use crate::{
     StartError,
     config::Config,
@@ -51,7 +52,7 @@ const FAILURE_EVERY: Duration = Duration::from_millis(200);
 pub struct Node {
     broker: Arc<LocalBroker>,
     peering: Peering,
-    store: Arc<RocksStore>,
+    store: Arc<dyn Store>,
     groups: GroupsHandle,
     /// Where devices connect, once they can.
     listening: OnceLock<Listening>,
@@ -111,7 +112,8 @@ impl Node {
     /// # Errors
     /// When something that is needed cannot be had; everything that was started has been stopped.
     pub async fn begin(config: Config) -> Result<Self, StartError> {
-        start::start(config).await
+        let store = start::open_store(&config).await?;
+        start::start(config, Machine::real(store)).await
     }
 
     /// Where connections that begin in the clear are accepted; none before the node is [open](Self::open).

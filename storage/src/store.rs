@@ -185,6 +185,9 @@ pub trait Store: Send + Sync + 'static {
     /// How the store keeps up. Cheap; asked before every proposal.
     fn health(&self) -> Health;
 
+    /// Tells metrics how the store is.
+    fn measure(&self) {}
+
     /// Makes everything durable that was given so far and ends the store. Later calls get [`StoreError::Closed`]. Blocks.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::{Inner, joining};
 use crate::{
-    Group,
+    Group, blocking,
     joining::Standing,
     map::{ClusterMap, METADATA},
     message::{self, Request},
@@ -62,8 +62,7 @@ pub(super) async fn follow(inner: Arc<Inner>) {
         }
         let store = Arc::clone(&inner.store);
         // On a disk that hangs nothing but this waits for it.
-        let kept =
-            tokio::task::spawn_blocking(move || joining::keep(&*store, &Standing::Member(Box::new((*map).clone()))));
+        let kept = blocking(move || joining::keep(&*store, &Standing::Member(Box::new((*map).clone()))));
         if let Ok(Err(error)) = kept.await {
             tracing::warn!(%error, "the cluster's map cannot be kept");
         }

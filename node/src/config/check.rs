@@ -152,6 +152,11 @@ pub(super) fn values(loaded: &Loaded) -> Result<(), ConfigError> {
     if limits.import_batches_max == 0 {
         return refuse("limits.import_batches_max", "must be at least 1".to_owned());
     }
+    let (shards, shards_max) = (limits.group.shards, 1024);
+    if !(1..=shards_max).contains(&shards) {
+        let problem = format!("must be 1 to {shards_max}, not {shards}");
+        return refuse("limits.group.shards", problem);
+    }
     // RFC 6120 §13.12: "the server MUST NOT enforce a limit smaller than 10,000 bytes".
     if limits.before_auth.stanza_bytes_max < 10_000 {
         return refuse(

@@ -267,6 +267,8 @@ pub struct Shard {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Group {
+    /// How many shards a cluster is founded with. Fixed from then on, and the same at every node.
+    pub shards: u16,
     /// What one shard may have proposed and not yet applied; beyond it stanzas that write get an error of type `wait`.
     #[serde(with = "units::bytes")]
     #[schemars(with = "units::Bytes")]
@@ -514,6 +516,7 @@ impl Limits {
     /// How shards' groups behave.
     pub fn group_options(&self) -> heronry_cluster::Options {
         heronry_cluster::Options {
+            shards: self.group.shards,
             entry_bytes_max: self.entry_bytes_max,
             in_flight_bytes_max: self.group.in_flight_bytes_max,
             log_bytes_max: self.group.log_bytes_max,
@@ -723,6 +726,7 @@ impl Default for Group {
     fn default() -> Self {
         let options = heronry_cluster::Options::default();
         Self {
+            shards: options.shards,
             in_flight_bytes_max: options.in_flight_bytes_max,
             log_bytes_max: options.log_bytes_max,
             log_held_bytes_max: options.log_held_bytes_max,

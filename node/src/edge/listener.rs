@@ -110,6 +110,16 @@ fn take(edge: &Arc<Edge>, stream: TcpStream, peer: SocketAddr, begins: Begins) {
     }
 }
 
+/// Takes a connection of a network that is simulated, which begins in the clear.
+#[cfg(test)]
+pub(super) fn take_simulated(edge: &Arc<Edge>, stream: Box<dyn socket::Simulated>, peer: std::net::IpAddr) {
+    let Ok((place, stranger)) = edge.admission.admit(peer, edge.clock.elapsed()) else {
+        return;
+    };
+    let socket = Socket::Simulated(stream);
+    tokio::spawn(Task::new(Arc::clone(edge), place, stranger, socket, None));
+}
+
 /// The handshake comes first; its memory is given back when the connection begins.
 async fn begin_tls(edge: Arc<Edge>, place: Place, stranger: Stranger, stream: TcpStream) {
     let tls = edge.tls.current();

@@ -28,6 +28,9 @@ pub(crate) use leaving::Doors;
 pub(crate) use listener::Begins;
 pub(crate) use port::Port;
 
+#[cfg(test)]
+pub(crate) use socket::Simulated;
+
 pub(crate) use admission::StrangerLimits;
 pub(crate) use metrics::METRICS;
 pub(crate) use rates::Rate;
@@ -151,6 +154,12 @@ impl Edge {
             self.hub
                 .end_orphans(self.clock.elapsed(), self.config.limits.orphan_timeout);
         }
+    }
+
+    /// Takes a connection of a network that is simulated.
+    #[cfg(test)]
+    pub(crate) fn take_simulated(self: &Arc<Self>, stream: Box<dyn Simulated>, peer: std::net::IpAddr) {
+        listener::take_simulated(self, stream, peer);
     }
 
     /// Ends all streams and waits until every session has been given to its shard.

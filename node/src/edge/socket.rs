@@ -20,6 +20,9 @@ use crate::tls::TlsMaterial;
 pub(super) enum Socket {
     /// In the clear.
     Plain(TcpStream),
+    /// In the clear, on a network that is simulated.
+    #[cfg(test)]
+    Simulated(Box<dyn Simulated>),
     /// A TLS handshake is under way.
     Handshake(Box<Handshake>),
     /// Under TLS.
@@ -27,6 +30,13 @@ pub(super) enum Socket {
     /// Closed.
     Gone,
 }
+
+/// A connection of a network that is simulated.
+#[cfg(test)]
+pub(crate) trait Simulated: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
+
+#[cfg(test)]
+impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Simulated for S {}
 
 /// A handshake, and the certificate that it shows.
 pub(super) struct Handshake {
@@ -59,6 +69,8 @@ impl Socket {
         let mut buffer = ReadBuf::new(buffer);
         ready!(match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, &mut buffer),
+            #[cfg(test)]
+            Self::Simulated(stream) => Pin::new(stream).poll_read(context, &mut buffer),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_read(context, &mut buffer),
             Self::Handshake(_) => Poll::Pending,
             Self::Gone => Poll::Ready(Ok(())),
@@ -70,6 +82,8 @@ impl Socket {
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            #[cfg(test)]
+            Self::Simulated(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_write(context, bytes),
             Self::Handshake(_) => Poll::Pending,
             Self::Gone => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -88,6 +102,8 @@ impl Socket {
     pub(super) fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            #[cfg(test)]
+            Self::Simulated(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(context),
             Self::Handshake(_) | Self::Gone => Poll::Ready(Ok(())),
         }

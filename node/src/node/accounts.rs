@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use heronry_cluster::{
-    Group, Leadership, PeerId,
+    Group, Leadership, PeerId, blocking,
     member::{Member, WeakMember},
 };
 use heronry_xmpp::{
@@ -221,7 +221,7 @@ impl Accounts {
         };
         let (map, bytes) = (self.map.clone(), self.page_bytes);
         // It reads from the disk.
-        let read = tokio::task::spawn_blocking(move || read(&group, &map, shard, &page, bytes)).await;
+        let read = blocking(move || read(&group, &map, shard, &page, bytes)).await;
         match read {
             Ok(Ok(listing)) => Answer::Listing(listing),
             Ok(Err(sentence)) => Answer::Failed(sentence),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use heronry_cluster::{
-    Group, GroupsHandle, Leadership, RocksStore, Store as _,
+    Group, GroupsHandle, Leadership, Store,
     map::METADATA,
     member::{Member, WeakMember},
 };
@@ -51,7 +51,7 @@ pub struct LocalBroker {
     statuses: Arc<Statuses>,
     groups: GroupsHandle,
     map: ShardMap,
-    store: Arc<RocksStore>,
+    store: Arc<dyn Store>,
     edge: Arc<Edge>,
     data: PathBuf,
     stall_after: Duration,
@@ -69,7 +69,7 @@ pub(super) struct Parts {
     pub(super) statuses: Arc<Statuses>,
     pub(super) groups: GroupsHandle,
     pub(super) map: ShardMap,
-    pub(super) store: Arc<RocksStore>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) edge: Arc<Edge>,
     pub(super) member: WeakMember,
 }

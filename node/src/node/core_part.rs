@@ -30,7 +30,7 @@ impl CorePart {
     /// Starts the shards of these groups; more may come, and any may go.
     pub(super) async fn start(config: &Config, middle: &Middle, groups: Vec<Group>) -> Result<Self, StartError> {
         let cores = available_parallelism().map_or(1, usize::from);
-        let threads = Threads::of_shards(config.core.threads.map_or(cores, usize::from))?;
+        let threads = Threads::of_shards(middle.threads, config.core.threads.map_or(cores, usize::from))?;
         let shard_config = Arc::new(shard::Config {
             domains: config.domains.iter().map(|domain| domain.as_str().into()).collect(),
             map: middle.map.clone(),

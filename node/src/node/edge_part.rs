@@ -40,7 +40,7 @@ impl EdgePart {
             unknown_users = unknown_users.with_plain_hash(strongest);
         }
         let cores = available_parallelism().map_or(1, usize::from);
-        let threads = Threads::of_edge(config.edge.threads.map_or(cores, usize::from))?;
+        let threads = Threads::of_edge(middle.threads, config.edge.threads.map_or(cores, usize::from))?;
         let responder = Arc::new(config.responder(unknown_users));
         let edge_config = heronry_xmpp::edge::Config {
             responder: Arc::clone(&responder),

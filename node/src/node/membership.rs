@@ -10,10 +10,10 @@ use std::{
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 use heronry_cluster::{
-    PeerId, Store,
+    PeerId,
     map::{ClusterMap, METADATA, Newcomer, Roles},
     member::{Drawn, Member, MemberError, MemberOptions, Neighbours, WeakMember},
-    transport::{Pem, Security, Tcp, TransportError, TransportLimits},
+    transport::{Net, Pem, Security, TransportError, TransportLimits},
 };
 use heronry_xmpp::{
     link::{EdgeId, NodeId, ShardId},
@@ -21,7 +21,7 @@ use heronry_xmpp::{
 };
 use tokio::sync::watch;
 
-use super::{accounts::Accounts, edge_part::EdgePart, leaving, peering::Peering};
+use super::{accounts::Accounts, edge_part::EdgePart, leaving, machine::Machine, peering::Peering};
 use crate::{
     StartError,
     clock::SystemRandom,
@@ -44,16 +44,16 @@ const NEXT_FEATURE_LEVEL: &str = "NEXT_HERONRY_FEATURE_LEVEL";
 const LOST_AFTER: Duration = Duration::from_secs(3);
 
 /// Makes the process a member, or one that waits to become one.
-pub(super) async fn start(
+pub(super) async fn start<N: Net>(
     config: &Config,
-    store: Arc<dyn Store>,
+    machine: Machine<N>,
     own: EdgeId,
     peering: &Peering,
     edge_part: &EdgePart,
     hub: &Arc<Hub>,
     accounts: &Arc<Accounts>,
 ) -> Result<Member, StartError> {
-    let options = options(config, &*store)?;
+    let options = options(config, &machine)?;
     let mut cluster = [0; 16];
     SystemRandom.fill(&mut cluster);
     let drawn = Drawn {
@@ -65,7 +65,7 @@ pub(super) async fn start(
         accounts: Arc::clone(accounts),
         member: OnceLock::new(),
     });
-    let started = Member::start(Tcp, store, drawn, options, Arc::clone(&told) as _).await;
+    let started = Member::start(machine.net, machine.store, drawn, options, Arc::clone(&told) as _).await;
     let member = started.map_err(|error| match error {
         MemberError::Store(error) | MemberError::Groups(heronry_cluster::StartError::Store(error)) => {
             StartError::store(config.data(), error)
@@ -89,12 +89,13 @@ pub(super) async fn start(
     Ok(member)
 }
 
-fn options(config: &Config, store: &dyn Store) -> Result<MemberOptions, StartError> {
-    let groups = config.limits.group_options();
+fn options<N: Net>(config: &Config, machine: &Machine<N>) -> Result<MemberOptions, StartError> {
+    let groups = machine.groups(config.limits.group_options());
     let peer = &config.peer;
     if peer.seeds.is_empty() {
         let (found, configured) = (
-            store
+            machine
+                .store
                 .shards(groups.shards)
                 .map_err(|error| StartError::store(config.data(), error))?,
             groups.shards,
@@ -119,7 +120,7 @@ fn options(config: &Config, store: &dyn Store) -> Result<MemberOptions, StartErr
     }
     Ok(MemberOptions {
         me: Newcomer {
-            node: store.node_id(),
+            node: machine.store.node_id(),
             roles: Roles {
                 edge: config.roles.contains(&Role::Edge),
                 core: config.roles.contains(&Role::Core),
@@ -127,7 +128,7 @@ fn options(config: &Config, store: &dyn Store) -> Result<MemberOptions, StartErr
             // A node without a port for others has no others; an address is needed all the same.
             address: address.unwrap_or_else(|| "nowhere".to_owned()),
             zone: peer.zone.clone(),
-            feature_level: feature_level(),
+            feature_level: machine.feature_level,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             services: leaving::services(&config.edge),
         },

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use heronry_xmpp::{link::EdgeId, shard::ShardMap};
 
+use super::machine::Run;
 use crate::{
     clock::Clock,
     config::Config,
@@ -17,6 +18,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Middle {
     pub(super) clock: Clock,
+    pub(super) threads: Run,
     pub(super) map: ShardMap,
     pub(super) inboxes: Arc<Inboxes>,
     pub(super) hub: Arc<Hub>,
@@ -26,7 +28,7 @@ pub(super) struct Middle {
 
 impl Middle {
     /// For a process that has neither connections nor shards yet.
-    pub(super) fn new(config: &Config, own: EdgeId, traces: Traces) -> Self {
+    pub(super) fn new(config: &Config, own: EdgeId, clock: Clock, threads: Run, traces: Traces) -> Self {
         let shards = config.limits.group_options().shards;
         let map = ShardMap::even(shards);
         let inboxes = Arc::new(Inboxes::new(shards, &config.limits.inbox_limits()));
@@ -34,7 +36,8 @@ impl Middle {
         let hub = Hub::new(own, map.clone(), Arc::clone(&inboxes), Arc::clone(&outboxes), traces);
         let hub = Arc::new(hub);
         Self {
-            clock: Clock::start(),
+            clock,
+            threads,
             map,
             router: Router::new(Arc::clone(&hub), Arc::clone(&inboxes), outboxes),
             inboxes,

@@ -5,16 +5,15 @@ use std::{
     time::Duration,
 };
 
-use heronry_cluster::{RocksStore, Store};
+use heronry_cluster::{RocksStore, Store, transport::Net};
 use heronry_xmpp::link::{EdgeId, NodeId};
 
 use super::{
     LocalBroker, Node, Running, accounts::Accounts, broker::Parts, core_part::CorePart, edge_part::EdgePart,
-    membership, middle::Middle, peering::Peering, secret,
+    machine::Machine, membership, middle::Middle, peering::Peering, secret,
 };
 use crate::{
     StartError,
-    clock::Clock,
     config::{Config, Role},
     edge::Listeners,
     telemetry::Export,
@@ -30,31 +29,21 @@ const AGREE_TIMEOUT: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Everything but the listeners for devices.
-pub(super) async fn start(config: Config) -> Result<Node, StartError> {
-    let store = open_store(&config).await?;
+pub(super) async fn start<N: Net>(config: Config, machine: Machine<N>) -> Result<Node, StartError> {
+    let store = Arc::clone(&machine.store);
     let node = NodeId(store.node_id().0);
     // Greater than that of any process before it.
     let own = EdgeId {
         node,
-        start: Clock::start().wall().0,
+        start: machine.clock.wall().0,
     };
     let (export, traces) = Export::start(&config.telemetry, node, config.limits.spans_waiting())?;
-    let middle = Middle::new(&config, own, traces);
+    let middle = Middle::new(&config, own, machine.clock, machine.threads, traces);
     let edge_part = EdgePart::start(&config, &middle)?;
     let core_part = CorePart::start(&config, &middle, Vec::new()).await?;
     let peering = Peering::new(&middle, Arc::clone(&core_part.shards));
     let accounts = Arc::new(Accounts::new(&config, &middle));
-    let store_of_groups: Arc<dyn Store> = Arc::clone(&store) as _;
-    let member = membership::start(
-        &config,
-        store_of_groups,
-        own,
-        &peering,
-        &edge_part,
-        &middle.hub,
-        &accounts,
-    )
-    .await?;
+    let member = membership::start(&config, machine, own, &peering, &edge_part, &middle.hub, &accounts).await?;
     let agreed = secret::agree(
         member.downgrade(),
         Arc::clone(&edge_part.responder),
@@ -145,7 +134,8 @@ fn stopped() -> StartError {
     StartError::Failed("the node has been stopped".to_owned())
 }
 
-async fn open_store(config: &Config) -> Result<Arc<RocksStore>, StartError> {
+/// The store in the data directory.
+pub(super) async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StartError> {
     let (path, options) = (config.data().to_owned(), config.limits.store_options());
     let opened = tokio::task::spawn_blocking(move || RocksStore::open(&path, options)).await;
     let opened = opened.map_err(|error| StartError::Failed(format!("the store cannot be opened: {error}")))?;

@@ -26,8 +26,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{core_part::CorePart, core_part::start_groups, edge_part::EdgePart, middle::Middle, peering::Peering};
+use super::{
+    core_part::CorePart, core_part::start_groups, edge_part::EdgePart, machine::Run, middle::Middle, peering::Peering,
+};
 use crate::{
+    clock::Clock,
     config::{Config, Mechanism},
     edge::{Begins, Listeners},
     links::Links,
@@ -203,7 +206,7 @@ impl Half {
             node: NodeId(store.node_id().0),
             start,
         };
-        let middle = Middle::new(&config, own, Traces::off());
+        let middle = Middle::new(&config, own, Clock::start(), Run::Apart, Traces::off());
         let edge = has_edge.then(|| EdgePart::start(&config, &middle).unwrap());
         let groups = start_groups(&config, Arc::clone(&store) as _).await.unwrap();
         let mut led = groups.list();

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use heronry_cluster::{Rows as _, ShardRows};
+use heronry_cluster::{Rows as _, ShardRows, blocking};
 use heronry_xmpp::{
     link::{SessionId, ShardId, Term},
     rows::RowsError,
@@ -160,7 +160,7 @@ impl Actor for Entity {
         let Page { term, read } = page;
         let (session, ticket, rows) = (read.session, read.ticket, self.rows.clone());
         // The disk may be slow, and the threads of shards must not wait for it.
-        let scan = tokio::task::spawn_blocking(move || rows.scan(&read.prefix, &read.from, read.limit));
+        let scan = blocking(move || rows.scan(&read.prefix, &read.from, read.limit));
         let rows = scan.await.unwrap_or_else(|error| Err(RowsError(error.to_string())));
         if let Some(inbox) = self.inboxes.of(self.shard) {
             inbox.control(Control::Page {

@@ -421,6 +421,10 @@ impl Store for RocksStore {
         )?))
     }
 
+    fn measure(&self) {
+        Self::measure(self);
+    }
+
     fn health(&self) -> Health {
         let pressure = &self.shared.pressure;
         let queued_bytes = pressure.queued_bytes.load(Ordering::Relaxed);
