@@ -14,6 +14,8 @@ mod middle;
 mod peering;
 mod restore;
 mod secret;
+#[cfg(test)]
+mod simulation;
 mod start;
 #[cfg(test)]
 mod tests;
