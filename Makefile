@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build run cluster cluster-demo test check test-rust deny docs clean
+.PHONY: help setup build run cluster cluster-demo simulate test check test-rust deny docs clean
 
 # Where rustup puts cargo, also in the run that installs it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -16,6 +16,7 @@ help:
 	@echo 'make cluster  start three cores and two edges on this machine, for people to try'
 	@echo 'make cluster-demo  kill cores of such a cluster under load, and see that no device notices; a minute'
 	@echo 'make build    leave target/release/heronry and target/release/heronry-loadtest'
+	@echo 'make simulate whole nodes in virtual time, SEEDS=1000 of them'
 	@echo 'make test     formatting, lints, licences, and every test'
 	@echo 'make check    formatting and lints only'
 	@echo 'make docs     write the pages that the program generates'
@@ -36,6 +37,11 @@ cluster: build
 
 cluster-demo: build
 	@exec tools/cluster-demo.sh
+
+# Whole nodes in virtual time: SEEDS=5000 FIRST=1 TROUBLES=Killed,Mute (all: everything).
+simulate: setup
+	@export HERON_SEEDS=$(or $(SEEDS),1000) HERON_FIRST=$(or $(FIRST),1) HERON_TROUBLES=$(or $(TROUBLES),all); \
+	  $(CARGO) test --quiet -p heronry-node --lib node::simulation::seeds -- --nocapture --test-threads $$(nproc)
 
 test: setup check test-rust
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; else \
