@@ -175,7 +175,7 @@ class Figures:
             before = cluster.cpu_seconds()
             report = self.loadtest(
                 "messages", "--server", f"{senders}:5222", "--receivers", f"{receivers}:5222", "--tls", "none", "--mechanism",
-                "SCRAM-SHA-1", "--pairs", 10, "--window", window, "--warm-up", 0, "--duration", self.options.seconds)["result"]
+                "SCRAM-SHA-1", "--pairs", 10, "--first-user", self.options.devices, "--window", window, "--warm-up", 0, "--duration", self.options.seconds)["result"]
             after = cluster.cpu_seconds()
             used = {number: (after[number] - before[number]) * 1e6 / report["messages"] for number in after}
             latency = report["latency"]
@@ -215,7 +215,12 @@ class Figures:
                 raise RuntimeError(pathlib.Path(output.name).read_text()[-2000:])
             reports.append(json.load(open(report))["result"])
             events.append([json.loads(line) for line in open(history)])
-            subprocess.run([self.options.loadtest, "check", history], check=True, stdout=subprocess.DEVNULL)
+            checked = subprocess.run([self.options.loadtest, "check", history], capture_output=True, text=True)
+            if checked.returncode != 0:
+                kept = pathlib.Path(tempfile.gettempdir()) / f"heronry-broken-{history.name}"
+                shutil.copy(history, kept)
+                self.row("**promises that did not hold**", f"{checked.stdout.count(chr(10))}, see `heronry-loadtest check` of the history")
+                say(f"{kept}: {(checked.stdout + checked.stderr)[:2000]}")
         return reports, events
 
     def failover(self, cluster):
@@ -278,7 +283,7 @@ def main():
     parser.add_argument("--heronry", default=ROOT / "target/release/heronry")
     parser.add_argument("--loadtest", default=ROOT / "target/release/heronry-loadtest")
     parser.add_argument("--devices", type=int, default=20_000)
-    parser.add_argument("--interval", type=float, default=40, help="seconds between two messages of a device")
+    parser.add_argument("--interval", type=float, default=20, help="seconds between two messages of a device")
     parser.add_argument("--seconds", type=int, default=10, help="for throughput")
     options = parser.parse_args()
     options.loadtest = str(options.loadtest)
@@ -290,7 +295,8 @@ def main():
     with Cluster(options.heronry) as cluster:
         cluster.start()
         figures.idle(cluster)
-        cluster.create_accounts(options.devices)
+        # Those of the traffic are others: what was under way when it ended comes to whoever logs in next.
+        cluster.create_accounts(options.devices + 20)
         figures.throughput(cluster)
         figures.failover(cluster)
     text = FIGURES.read_text()

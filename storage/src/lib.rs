@@ -36,7 +36,7 @@ pub use heronry_xmpp::rows::{Batch, Key, Rows, RowsError, Timestamp, Value, Writ
 pub use memory::MemoryStore;
 pub use metrics::{METRICS, Metric, MetricKind};
 pub use options::Options;
-pub use rocks::RocksStore;
+pub use rocks::{RocksStore, wait_until_closed};
 pub use rows::ShardRows;
 pub use snapshot::{Chunks, SnapshotReader};
 pub use staging::{SnapshotId, SnapshotView, Staged, Staging};

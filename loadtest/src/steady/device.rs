@@ -4,6 +4,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
 };
+use std::time::Duration;
 
 use heronry_client::{
     Client, Event, Events, Request, Resumption,
@@ -14,7 +15,7 @@ use heronry_client::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{Plan, Tally};
@@ -90,8 +91,9 @@ impl Device {
         self.tally.saw(&self.name, delivered);
     }
 
-    /// Sends messages to an account, until told not to.
-    pub(super) async fn talk(self: Arc<Self>, to: BareJid, plan: Plan, sends: watch::Receiver<bool>) {
+    /// Sends messages to an account, from when this time has passed until told not to.
+    pub(super) async fn talk(self: Arc<Self>, to: BareJid, plan: Plan, begins: Duration, sends: watch::Receiver<bool>) {
+        sleep(begins).await;
         let mut number = 0;
         for round in 0_u32.. {
             if !*sends.borrow() {

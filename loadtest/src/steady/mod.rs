@@ -90,7 +90,9 @@ impl Steady {
             let to = clients[(index + 1) % clients.len()].jid().bare();
             let device = Arc::new(Device::new(client, Arc::clone(&tally)));
             listening.spawn(Arc::clone(&device).listen(events));
-            sending.spawn(device.talk(to, plan, sends.subscribe()));
+            // Otherwise all would send at the same moment, each time.
+            let begins = plan.interval.mul_f64(index as f64 / clients.len() as f64);
+            sending.spawn(device.talk(to, plan, begins, sends.subscribe()));
         }
         Ok(Self {
             clients,

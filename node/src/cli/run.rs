@@ -28,6 +28,9 @@ pub(super) struct RunArgs {
     log_format: Option<LogFormat>,
 }
 
+/// How long the store may take to close when everything else has ended.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// `flags` are those that other commands need to find this broker.
 pub(super) fn run(args: &RunArgs, loaded: &Loaded, flags: &str) -> Result<(), Failure> {
     loaded.check_runnable()?;
@@ -43,6 +46,10 @@ pub(super) fn run(args: &RunArgs, loaded: &Loaded, flags: &str) -> Result<(), Fa
     let ended = runtime.block_on(serve(config, metrics, flags));
     // Nothing is left that anybody waits for.
     runtime.shutdown_background();
+    // A task that ends now may be the last to hold the store, and RocksDB must not be cut off in the middle of its end.
+    if !heronry_storage::wait_until_closed(CLOSE_TIMEOUT) {
+        tracing::warn!("the store is not closed in time; what was acknowledged is committed");
+    }
     Ok(ended?)
 }
 

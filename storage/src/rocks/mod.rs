@@ -2,6 +2,7 @@
 
 mod lock;
 mod open;
+mod open_stores;
 mod pressure;
 mod rows;
 mod snapshot;
@@ -23,7 +24,9 @@ use std::{
 use bytes::Bytes;
 use rocksdb::{BoundColumnFamily, ErrorKind, ReadOptions, WriteBatch};
 
+pub use self::open_stores::wait_until_closed;
 use self::{
+    open_stores::OpenStore,
     pressure::Pressure,
     writer::{Op, Pending, Writer},
 };
@@ -73,6 +76,7 @@ struct Shared {
 struct Db {
     rocks: rocksdb::DB,
     _lock: lock::DataLock,
+    _open: OpenStore,
 }
 
 impl RocksStore {

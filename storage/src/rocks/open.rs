@@ -15,6 +15,7 @@ use rocksdb::{
 use super::{
     Db, LOG, META, RAFT, ROWS, error,
     lock::{DataLock, io_error},
+    open_stores::OpenStore,
     sync_mark::SyncMark,
     u32_of,
 };
@@ -54,7 +55,11 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     }
     let rocks = DB::open_cf_descriptors(&database_options(options), &store, descriptors(options));
     let rocks = rocks.map_err(|failure| failed(open_error(failure)))?;
-    let db = Db { rocks, _lock: lock };
+    let db = Db {
+        rocks,
+        _lock: lock,
+        _open: OpenStore::new(),
+    };
 
     let found = db.format().map_err(failed)?;
     match found {
