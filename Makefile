@@ -9,7 +9,6 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 # RocksDB's C++ is compiled once per machine; every build links that archive.
 CARGO = rocksdb=$$(tools/rocksdb.sh) && ROCKSDB_LIB_DIR=$$rocksdb ROCKSDB_STATIC=1 cargo
-NEXTEST := $(shell command -v cargo-nextest)
 
 help:
 	@echo 'make run      install what is missing, build, start the broker (ARGS="--set tls.required=false" adds flags)'
@@ -55,12 +54,9 @@ test-rust:
 	@tools/venv.sh >/dev/null
 	@tools/npm.sh >/dev/null
 	@tools/prometheus.sh
-ifneq ($(NEXTEST),)
+	@tools/nextest.sh
 	@$(CARGO) nextest run --workspace
 	@$(CARGO) test --workspace --doc --quiet
-else
-	@$(CARGO) test --workspace --quiet
-endif
 
 deny:
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

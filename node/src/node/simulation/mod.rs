@@ -95,8 +95,10 @@ fn part(part: u64) {
             let text = String::from_utf8_lossy(&output.stderr);
             let mut reason = text.lines().skip_while(|line| !line.contains("panicked at"));
             let reason: Vec<_> = reason.by_ref().take(4).collect();
+            let troubles =
+                std::env::var("HERON_TROUBLES").map_or_else(|_| String::new(), |it| format!("HERON_TROUBLES={it} "));
             println!(
-                "to see it again: HERON_SEED={seed} cargo nextest run -p heronry-node --lib --no-capture simulation::one_seed\n{}",
+                "to see it again: {troubles}HERON_SEED={seed} cargo nextest run -p heronry-node --lib --no-capture simulation::one_seed\n{}",
                 reason.join("\n")
             );
             failed.push(seed);
