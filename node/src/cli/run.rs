@@ -39,6 +39,7 @@ pub(super) fn run(args: &RunArgs, loaded: &Loaded, flags: &str) -> Result<(), Fa
     telemetry::logs(filter, args.log_format.unwrap_or(config.log.format))?;
     let metrics = telemetry::metrics()?;
     data::make(config.data()).map_err(|error| StartError::data(config.data(), error))?;
+    small_pages();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -51,6 +52,14 @@ pub(super) fn run(args: &RunArgs, loaded: &Loaded, flags: &str) -> Result<(), Fa
         tracing::warn!("the store is not closed in time; what was acknowledged is committed");
     }
     Ok(ended?)
+}
+
+/// Memory is taken from the kernel in pages of 4 KiB. The allocator asks for large ones, and so for all of what the groups reserve for the worst case
+/// (some 2 MB each, of which an idle one uses a tenth). Where the kernel refuses, the process needs more memory.
+fn small_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "large pages of memory cannot be switched off");
+    }
 }
 
 async fn serve(config: &Config, metrics: Recorded, flags: &str) -> Result<(), StartError> {
