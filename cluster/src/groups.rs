@@ -136,7 +136,7 @@ impl Groups {
         let tasks = vec![
             handle.spawn(watch_store(Arc::clone(&shared), stalling)),
             handle.spawn(watch_groups(Arc::clone(&shared))),
-            handle.spawn(ping_others(Arc::clone(&shared))),
+            handle.spawn(ping_others(Arc::clone(&shared), Handle::current())),
         ];
         let groups = Self {
             shared,
@@ -421,25 +421,38 @@ async fn watch_groups(shared: Arc<Shared>) {
     }
 }
 
-/// Pings all others, for ever.
-async fn ping_others(shared: Arc<Shared>) {
+/// Pings all others, for ever. That it is time is told by the threads of the groups: should they hang, this node pings nobody, and loses
+/// what it leads. What follows is the links' work, and done on their threads.
+async fn ping_others(shared: Arc<Shared>, links: Handle) {
     let mut ticks = ticks(shared.options.ping_interval);
     let mut others = shared.others.subscribe();
     let request = message::encode(Request::Ping(proto::Ping {}));
     loop {
         ticks.tick().await;
         let others = others.borrow_and_update().clone();
-        for other in others {
-            let (shared, request, sent) = (Arc::clone(&shared), request.clone(), Instant::now());
-            let call = shared.peers.wire.call(other, request, shared.options.lease);
-            tokio::spawn(async move {
-                let answer = call.await.ok().and_then(|answer| proto::Pong::decode(answer).ok());
-                if let Some(proto::Epoch { start, number }) = answer.and_then(|pong| pong.epoch) {
-                    let epoch = Epoch { start, number };
-                    shared.peers.liveness.promised(other, epoch, sent);
-                }
-            });
+        if others.is_empty() {
+            continue;
         }
+        // Not all that is shared: what waits for an answer must not hold the store.
+        let (peers, lease, request) = (Arc::clone(&shared.peers), shared.options.lease, request.clone());
+        links.spawn(async move {
+            join_all(
+                others
+                    .into_iter()
+                    .map(|other| ping(&peers, other, request.clone(), lease)),
+            )
+            .await;
+        });
+    }
+}
+
+/// Asks that node for a promise.
+async fn ping(peers: &Peers, other: NodeId, request: Bytes, lease: Duration) {
+    let sent = Instant::now();
+    let answer = peers.wire.call(other, request, lease).await;
+    let pong = answer.ok().and_then(|answer| proto::Pong::decode(answer).ok());
+    if let Some(proto::Epoch { start, number }) = pong.and_then(|pong| pong.epoch) {
+        peers.liveness.promised(other, Epoch { start, number }, sent);
     }
 }
 

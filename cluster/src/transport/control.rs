@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use heronry_proto::peer::{self, call::What, frame::Body};
 use tokio::{
     sync::oneshot,
@@ -205,8 +206,11 @@ fn serve(
         metrics::call_refused();
         return calls.reply(number, What::Busy(true));
     };
-    // Called here, in the order of the requests; what it returns waits elsewhere.
-    let answer = Arc::clone(&inner.handler).call(process, request);
+    // Called here, in the order of the requests. What can be answered at once is, as a ping always can; the rest waits elsewhere.
+    let mut answer = Arc::clone(&inner.handler).call(process, request);
+    if let Some(answer) = (&mut answer).now_or_never() {
+        return calls.reply(number, reply(answer, inner.limits.call_bytes_max));
+    }
     let (calls, call_bytes_max) = (Arc::clone(calls), inner.limits.call_bytes_max);
     inner.spawn(async move {
         let _place = place;
