@@ -41,6 +41,7 @@ pub(super) fn run(args: &RunArgs, loaded: &Loaded, flags: &str) -> Result<(), Fa
     data::make(config.data()).map_err(|error| StartError::data(config.data(), error))?;
     small_pages();
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(link_threads())
         .enable_all()
         .build()
         .map_err(|error| StartError::Failed(format!("threads cannot be started: {error}")))?;
@@ -52,6 +53,12 @@ pub(super) fn run(args: &RunArgs, loaded: &Loaded, flags: &str) -> Result<(), Fa
         tracing::warn!("the store is not closed in time; what was acknowledged is committed");
     }
     Ok(ended?)
+}
+
+/// How many threads serve links to other nodes and the admin port: half as many as the process may use processors, for edges and shards
+/// have as much to do with each message, and a thread too many is woken for nothing.
+fn link_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
 }
 
 /// Memory is taken from the kernel in pages of 4 KiB. The allocator asks for large ones, and so for all of what the groups reserve for the worst case

@@ -12,7 +12,7 @@ use heronry_xmpp::link::{EdgeId, NodeId, ShardId, Term, ToEdge, ToPeer};
 use super::{Links, Outboxes, flush_now, metrics};
 use crate::{
     edge::{Hub, Port},
-    shard::{Control, Inboxes, Traffic},
+    shard::{Control, Inboxes, Traffic, tell_now},
     wire::{self, Item},
 };
 
@@ -351,6 +351,7 @@ impl Router {
             self.item(from, item, &mut woken);
         }
         self.hub.wake(&mut woken);
+        tell_now();
         flush_now();
     }
 
@@ -391,7 +392,7 @@ impl Router {
                     term,
                     message,
                 };
-                if !inbox.is_some_and(|inbox| inbox.traffic(traffic)) {
+                if !inbox.is_some_and(|inbox| inbox.traffic_of_link(traffic)) {
                     metrics::misdirected();
                 }
             }

@@ -19,7 +19,7 @@ use heronry_xmpp::{
     link::{EdgeId, NodeId, ShardId},
     random::Random as _,
 };
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 
 use super::{accounts::Accounts, edge_part::EdgePart, leaving, machine::Machine, peering::Peering};
 use crate::{
@@ -65,7 +65,21 @@ pub(super) async fn start<N: Net>(
         accounts: Arc::clone(accounts),
         member: OnceLock::new(),
     });
-    let started = Member::start(machine.net, machine.store, drawn, options, Arc::clone(&told) as _).await;
+    // What a node without shards does for devices and what it says to other nodes are done by the same threads: it has no Raft to be kept apart.
+    let links = match config.roles.contains(&Role::Core) {
+        true => Handle::current(),
+        false => edge_part.threads.handle()?,
+    };
+    let started = links.spawn(Member::start(
+        machine.net,
+        machine.store,
+        drawn,
+        options,
+        Arc::clone(&told) as _,
+    ));
+    let started = started
+        .await
+        .map_err(|error| StartError::Failed(format!("the links did not start: {error}")))?;
     let member = started.map_err(|error| match error {
         MemberError::Store(error) | MemberError::Groups(heronry_cluster::StartError::Store(error)) => {
             StartError::store(config.data(), error)

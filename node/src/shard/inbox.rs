@@ -75,8 +75,8 @@ thread_local! {
     static TO_TELL: RefCell<Vec<ActorRef<Wake>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Tells the actors whose telling was put off by [`Inbox::take_from`]. A thread that puts it off calls this before it rests:
-/// so a shard is told once of what many connections had to say.
+/// Tells the actors whose telling was put off: by [`Inbox::take_from`], or while a frame of another node was read. A thread that puts it off calls this
+/// before it rests: so a shard is told once of what many had to say.
 pub(crate) fn tell_now() {
     // Telling may run code of the runtime, which may rest: nothing is borrowed then.
     let actors = TO_TELL.take();
@@ -241,11 +241,7 @@ impl Inbox {
         if !room {
             queue.held.push(conn);
         }
-        if !std::mem::replace(&mut queue.told, true)
-            && let Some(actor) = queue.actor.clone()
-        {
-            TO_TELL.with_borrow_mut(|actors| actors.push(actor));
-        }
+        put_off(&mut queue);
         room
     }
 
@@ -261,8 +257,19 @@ impl Inbox {
         true
     }
 
+    /// As [`traffic`](Self::traffic), of another node: the shard is told when this thread calls [`tell_now`].
+    pub(crate) fn traffic_of_link(&self, message: Traffic) -> bool {
+        let mut queue = self.queue();
+        if !queue.here {
+            return false;
+        }
+        queue.traffic.push(message);
+        put_off(&mut queue);
+        true
+    }
+
     /// Takes a message of another node's edge, which does not send more than it has been told was taken, but for one turn of
-    /// each connection. Says whether the shard is here.
+    /// each connection. Says whether the shard is here, which is told when this thread calls [`tell_now`].
     pub(crate) fn take_far(&self, edge: EdgeId, term: Term, message: ToShard) -> bool {
         let mut queue = self.queue();
         if !queue.here {
@@ -280,7 +287,7 @@ impl Inbox {
             }
         }
         queue.traffic.push(Traffic::Edge { edge, term, message });
-        tell(queue);
+        put_off(&mut queue);
         true
     }
 
@@ -345,6 +352,15 @@ fn tell(mut queue: MutexGuard<'_, Queue>) {
     drop(queue);
     // An actor that has ended is replaced or not needed.
     let _ = actor.cast(Wake);
+}
+
+/// Has [`tell_now`] tell the actor.
+fn put_off(queue: &mut Queue) {
+    if !std::mem::replace(&mut queue.told, true)
+        && let Some(actor) = queue.actor.clone()
+    {
+        TO_TELL.with_borrow_mut(|actors| actors.push(actor));
+    }
 }
 
 /// What a message counts against the bound, bytes.
