@@ -1,16 +1,16 @@
-//! What a write costs that a majority of three nodes has fsynced, against the disk's own fsync; and what replicas cost that do nothing.
+//! What a write costs that a majority of three nodes has fsynced, against the disk's own fsync.
 //!
 //! `cargo bench -p heronry-cluster --bench quorum [-- SECONDS]`. Three members with links over loopback, in one process, with stores in temporary directories
-//! (`TMPDIR` moves them) on one disk, which so does three times the work of one node's. A write is a batch with one row of 1 KB. CPU is that of the whole
-//! process: three nodes and the proposers.
+//! (`TMPDIR` moves them) on one disk, which so does three times the work of one node's. CPU is that of the whole process: three
+//! nodes and the proposers.
 
 #![allow(clippy::unwrap_used)]
 
-mod process;
+mod measure;
 
 use std::{
     fs,
-    io::Write as _,
+    io::{Seek as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -19,19 +19,23 @@ use std::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use heronry_cluster::{
-    Batch, Group, Leadership, Options, PeerId, ProposeError, RocksStore, ShardId, Store, Term, Timestamp, Write,
+    Group, Leadership, Options, PeerId, RocksStore, ShardId, Store, Term,
     map::{METADATA, Newcomer, Roles, Services},
     member::{Drawn, Member, MemberOptions, Neighbours},
     transport::{Security, Tcp, TransportLimits},
 };
 
-use self::process::{Fsyncs, cpu_time, fsyncs, resident};
+use self::measure::{
+    Fsyncs,
+    proposing::{HEADS, at, measure},
+};
 
 const NODES: u64 = 3;
-const ROW_BYTES: usize = 1000;
-/// Rows that are written again and again, for each proposer.
-const ROWS: u64 = 1000;
-const MIB: f64 = (1 << 20) as f64;
+const SHARDS: u16 = 16;
+/// What is written before each of the disk's own fsyncs, bytes.
+const BLOCK_BYTES: usize = 1000;
+/// How long the file is that does not grow, in blocks.
+const BLOCKS: u64 = 10_000;
 
 fn main() {
     metrics::set_global_recorder(Fsyncs).expect("it is the first");
@@ -46,110 +50,52 @@ fn main() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        fsync_alone(length);
-        for shards in [1, 64] {
-            idle(shards, length.max(Duration::from_secs(10))).await;
-        }
-        println!("proposers  writes/s  p50 ms  p99 ms  CPU us/write  writes/fsync  refused as busy");
-        let cluster = Cluster::start(16).await;
+        fsync_alone(length, true);
+        fsync_alone(length, false);
+        let cluster = Cluster::start(SHARDS).await;
+        let led = cluster.led().await;
+        println!("{HEADS}");
         for proposers in [1, 64, 1024] {
-            measure(&cluster, proposers, length).await;
+            measure(&led, proposers, length).await;
         }
         cluster.stop().await;
     });
 }
 
-/// The floor: what the disk takes for the same bytes and nothing else.
-fn fsync_alone(length: Duration) {
+/// The floor: what the disk takes for one such write and nothing else, to a file that grows as a log at first does, or to one that does not, as when the
+/// log's files are written again.
+fn fsync_alone(length: Duration, grows: bool) {
     let directory = tempfile::tempdir().unwrap();
     let mut file = fs::File::create(directory.path().join("log")).unwrap();
+    if !grows {
+        file.write_all(&vec![b'x'; BLOCK_BYTES * BLOCKS as usize]).unwrap();
+        file.sync_all().unwrap();
+        file.rewind().unwrap();
+    }
     let (began, mut took) = (Instant::now(), Vec::new());
-    while began.elapsed() < length {
+    for block in 1u64.. {
+        if began.elapsed() >= length {
+            break;
+        }
         let before = Instant::now();
-        file.write_all(&[b'x'; ROW_BYTES]).unwrap();
+        file.write_all(&[b'x'; BLOCK_BYTES]).unwrap();
         file.sync_data().unwrap();
         took.push(before.elapsed());
+        if !grows && block % BLOCKS == 0 {
+            file.rewind().unwrap();
+        }
     }
     took.sort();
+    let what = if grows {
+        "of a file that grows"
+    } else {
+        "of one that does not"
+    };
     println!(
-        "fsync alone: p50 {:.2} ms, p99 {:.2} ms",
+        "fsync alone, {what}: p50 {:.2} ms, p99 {:.2} ms",
         at(&took, 0.5),
         at(&took, 0.99)
     );
-}
-
-async fn idle(shards: u16, length: Duration) {
-    let before = resident();
-    let cluster = Cluster::start(shards).await;
-    // What founding and placement left is over.
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let cpu = cpu_time();
-    tokio::time::sleep(length).await;
-    let cpu = cpu_time() - cpu;
-    println!(
-        "idle: {:.2} % of one core and {:.1} MiB for each of {NODES} nodes with {shards} shards and the metadata group",
-        cpu.as_secs_f64() / length.as_secs_f64() * 100.0 / NODES as f64,
-        resident().saturating_sub(before) as f64 / MIB / NODES as f64,
-    );
-    cluster.stop().await;
-}
-
-async fn measure(cluster: &Cluster, proposers: u16, length: Duration) {
-    let led = cluster.led().await;
-    let (began, cpu, syncs) = (Instant::now(), cpu_time(), fsyncs());
-    let deadline = began + length;
-    let proposing: Vec<_> = (0..proposers)
-        .map(|proposer| {
-            let (group, term) = led[usize::from(proposer) % led.len()].clone();
-            tokio::spawn(async move {
-                let (mut latencies, mut busy) = (Vec::new(), 0);
-                for count in 0.. {
-                    if Instant::now() >= deadline {
-                        break;
-                    }
-                    let began = Instant::now();
-                    match group.propose(term, vec![batch(proposer, count % ROWS)]).await {
-                        Ok(_) => latencies.push(began.elapsed()),
-                        Err(ProposeError::Busy) => {
-                            busy += 1;
-                            tokio::time::sleep(Duration::from_millis(1)).await;
-                        }
-                        Err(error) => panic!("{error}"),
-                    }
-                }
-                (latencies, busy)
-            })
-        })
-        .collect();
-    let (mut latencies, mut busy) = (Vec::new(), 0);
-    for proposing in proposing {
-        let (more, refused) = proposing.await.unwrap();
-        latencies.extend(more);
-        busy += refused;
-    }
-    let (took, cpu, syncs) = (began.elapsed(), cpu_time() - cpu, fsyncs() - syncs);
-    latencies.sort();
-    println!(
-        "{proposers:9}  {:8.0}  {:6.2}  {:6.2}  {:12.1}  {:12.1}  {busy:15}",
-        latencies.len() as f64 / took.as_secs_f64(),
-        at(&latencies, 0.5),
-        at(&latencies, 0.99),
-        cpu.as_secs_f64() * 1e6 / latencies.len() as f64,
-        latencies.len() as f64 / syncs.max(1) as f64,
-    );
-}
-
-/// Milliseconds.
-fn at(sorted: &[Duration], share: f64) -> f64 {
-    sorted[((sorted.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3
-}
-
-fn batch(proposer: u16, row: u64) -> Batch {
-    let key = [&(proposer % 4096).to_be_bytes()[..], &row.to_be_bytes()].concat();
-    Batch {
-        at: Timestamp(row),
-        writes: vec![Write::Put(key.into(), vec![b'x'; ROW_BYTES].into())],
-    }
 }
 
 /// Nobody at the other end of the links.

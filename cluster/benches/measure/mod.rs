@@ -1,4 +1,6 @@
-//! What benchmarks read of their own process.
+//! What benchmarks have in common: what they read of their own process, and proposers.
+
+pub(crate) mod proposing;
 
 use std::{
     fs,
@@ -10,13 +12,6 @@ use std::{
 };
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-
-/// What the process has in memory, bytes.
-pub(crate) fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-}
 
 /// CPU time of all threads of this process that still live, from the scheduler, nanoseconds exact.
 pub(crate) fn cpu_time() -> Duration {
