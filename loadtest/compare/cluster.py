@@ -26,6 +26,8 @@ from servers import Heronry, make_certificate
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "docs/cluster-figures.md"
 CORES, EDGES, SHARDS = (1, 2, 3), (4, 5), 16
+# Another cluster, for what shards cost that nobody uses.
+MANY_SHARDS = 64
 START_SECONDS, PLACE_SECONDS = 120, 120
 SLOTS = 4096
 
@@ -38,17 +40,17 @@ class Node:
     def __init__(self, cluster, number, role):
         self.cluster, self.number, self.role, self.process = cluster, number, role, None
         self.address = f"127.81.0.{number}"
-        seeds = ",".join(f"127.81.0.{core}:5269" for core in CORES)
+        seeds = ",".join(f"127.81.0.{core}:5269" for core in cluster.cores)
         settings = {
             "roles": role, "admin.listen": f"{self.address}:5280", "edge.c2s": f"{self.address}:5222",
             "edge.c2s_tls": f"{self.address}:5223", "peer.listen": f"{self.address}:5269", "peer.seeds": seeds,
-            "tls.required": "false", "limits.rate.enabled": "false",
+            "tls.required": "false", "limits.rate.enabled": "false", "limits.group.shards": cluster.shards,
             # All devices have the same address here.
             "limits.before_auth.connections_per_address_max": 20000, "limits.before_auth.connections_max": 20000,
             "tls.certificate": cluster.directory / "certificate.pem", "tls.key": cluster.directory / "key.pem",
         }
         if role == "core":
-            settings["peer.bootstrap"] = len(CORES)
+            settings["peer.bootstrap"] = len(cluster.cores)
         self.flags = ["--data", str(cluster.directory / f"node-{number}")]
         for key, value in settings.items():
             self.flags += ["--set", f"{key}={value}"]
@@ -76,13 +78,13 @@ class Node:
 
 
 class Cluster:
-    def __init__(self, binary):
-        self.binary = str(pathlib.Path(binary).resolve())
+    def __init__(self, binary, cores=CORES, shards=SHARDS):
+        self.binary, self.cores, self.shards = str(pathlib.Path(binary).resolve()), cores, shards
 
     def __enter__(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="heronry-figures-"))
         make_certificate(self.directory)
-        roles = [(core, "core") for core in CORES] + [(edge, "edge") for edge in EDGES]
+        roles = [(core, "core") for core in self.cores] + [(edge, "edge") for edge in EDGES]
         self.nodes = {number: Node(self, number, role) for number, role in roles}
         return self
 
@@ -106,7 +108,7 @@ class Cluster:
     def leaders(self):
         """Which core leads which shard."""
         shards = next(filter(None, (self.nodes[edge].ask("cluster", "shards", "--json") for edge in EDGES)), [])
-        ids = {self.nodes[core].ask("cluster", "status", "--json")["node"]: core for core in CORES if self.alive(core)}
+        ids = {self.nodes[core].ask("cluster", "status", "--json")["node"]: core for core in self.cores if self.alive(core)}
         numbered = [shard for shard in shards if shard["shard"].isdigit()]
         return {int(shard["shard"]): ids.get(shard["leader"]) for shard in numbered}, shards
 
@@ -114,11 +116,11 @@ class Cluster:
         return self.nodes[number].process.poll() is None
 
     def is_placed(self):
-        """Every shard has three voters, and every core leads some."""
+        """Every core votes in every shard, and leads some."""
         def placed():
             leaders, shards = self.leaders()
-            voters = all(len(shard["voters"]) == len(CORES) for shard in shards)
-            return len(leaders) == SHARDS and voters and set(leaders.values()) == set(CORES)
+            voters = all(len(shard["voters"]) == len(self.cores) for shard in shards)
+            return len(leaders) == self.shards and voters and set(leaders.values()) == set(self.cores)
         until(PLACE_SECONDS, placed)
 
     def create_accounts(self, count):
@@ -161,15 +163,21 @@ class Figures:
         self.rows.append(f"| {what} | {how_much} |")
 
     def idle(self, cluster):
-        time.sleep(5)
+        """What replicas cost that do nothing: a core compared with an edge of the same cluster, which has none of them and the same links."""
+        time.sleep(10)
         before, seconds = cluster.cpu_seconds(), 20
         time.sleep(seconds)
         after = cluster.cpu_seconds()
-        share = max((after[core] - before[core]) / seconds * 100 for core in CORES)
-        memory = max(cluster.nodes[core].memory() for core in CORES)
-        self.row(f"a core with {SHARDS} replicas that does nothing: CPU, memory", f"{share:.1f} % of a processor, {memory / 2**20:.0f} MiB")
+        share = {node: (after[node] - before[node]) / seconds * 100 for node in after}
+        memory = {node: cluster.nodes[node].memory() / 2**20 for node in after}
+        of = lambda values: (max(values[core] for core in cluster.cores), max(values[edge] for edge in EDGES))
+        (cpu, cpu_without), (core, without) = of(share), of(memory)
+        self.row(
+            f"idle: what {cluster.shards} replicas take of a core",
+            f"{cpu - cpu_without:.1f} % of a processor ({cpu:.1f} % less an edge's {cpu_without:.1f} %), "
+            f"{core - without:.0f} MiB ({core:.0f} less an edge's {without:.0f})")
 
-    def throughput(self, cluster):
+    def throughput(self, cluster, way):
         senders, receivers = (cluster.nodes[edge].address for edge in EDGES)
         for window in (1, 8):
             before = cluster.cpu_seconds()
@@ -180,9 +188,9 @@ class Figures:
             used = {number: (after[number] - before[number]) * 1e6 / report["messages"] for number in after}
             latency = report["latency"]
             self.row(
-                f"1:1 message from one edge over a core to the other edge, window {window}",
+                f"1:1 message, {way}, window {window}",
                 f"{report['messages_per_second']:.0f} a second, p50 {latency['p50_us']} µs, p99 {latency['p99_us']} µs; CPU "
-                f"{sum(used.values()):.1f} µs: edges {sum(used[n] for n in EDGES):.1f}, cores {sum(used[n] for n in CORES):.1f}")
+                f"{sum(used.values()):.1f} µs: edges {sum(used[n] for n in EDGES):.1f}, cores {sum(used[n] for n in cluster.cores):.1f}")
 
     def loadtest(self, *arguments):
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
@@ -292,12 +300,19 @@ def main():
     # When one edge is gone the other has all sockets, and a store besides.
     options.devices_of_one_edge = min(options.devices, files - 1000)
     figures = Figures(options)
+    with Cluster(options.heronry, shards=MANY_SHARDS) as cluster:
+        cluster.start()
+        figures.idle(cluster)
+    with Cluster(options.heronry, cores=(1,)) as cluster:
+        cluster.start()
+        cluster.create_accounts(options.devices + 20)
+        figures.throughput(cluster, "sender, shards and recipient on three nodes")
     with Cluster(options.heronry) as cluster:
         cluster.start()
         figures.idle(cluster)
         # Those of the traffic are others: what was under way when it ended comes to whoever logs in next.
         cluster.create_accounts(options.devices + 20)
-        figures.throughput(cluster)
+        figures.throughput(cluster, "shards on three cores, sender and recipient on two edges")
         figures.failover(cluster)
     text = FIGURES.read_text()
     begin, end = "<!-- written by loadtest/compare/cluster.py: begin -->", "<!-- end -->"
