@@ -118,8 +118,10 @@ pub fn bytes(count: f64) -> String {
 /// Microseconds for people.
 pub fn microseconds(count: f64) -> String {
     match count {
-        short if short < 10_000.0 => format!("{short:.1} µs"),
-        long => format!("{:.1} ms", long / 1000.0),
+        short if short < 1000.0 => format!("{short:.1} µs"),
+        some if some < 10_000.0 => format!("{:.2} ms", some / 1000.0),
+        more if more < 1_000_000.0 => format!("{:.1} ms", more / 1000.0),
+        long => format!("{:.2} s", long / 1_000_000.0),
     }
 }
 
@@ -187,7 +189,9 @@ mod tests {
         assert_eq!(bytes(54.0 * 1024.0), "54.00 KiB");
         assert_eq!(bytes(-12.0), "-12 B");
         assert_eq!(microseconds(162.3), "162.3 µs");
+        assert_eq!(microseconds(1890.0), "1.89 ms");
         assert_eq!(microseconds(25_000.0), "25.0 ms");
+        assert_eq!(microseconds(1_164_500.0), "1.16 s");
     }
 
     #[test]
