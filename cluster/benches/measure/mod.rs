@@ -5,13 +5,13 @@ pub(crate) mod proposing;
 use std::{
     fs,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 /// CPU time of all threads of this process that still live, from the scheduler, nanoseconds exact.
 pub(crate) fn cpu_time() -> Duration {
@@ -29,10 +29,16 @@ pub(crate) fn cpu_time() -> Duration {
 /// Counts fsyncs, from the store's own metrics.
 pub(crate) struct Fsyncs;
 
-static FSYNCS: OnceLock<Arc<AtomicU64>> = OnceLock::new();
+static FSYNCS: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) fn fsyncs() -> u64 {
-    FSYNCS.get_or_init(Arc::default).load(Ordering::Relaxed)
+    FSYNCS.load(Ordering::Relaxed)
+}
+
+impl HistogramFn for Fsyncs {
+    fn record(&self, _: f64) {
+        FSYNCS.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Recorder for Fsyncs {
@@ -40,18 +46,18 @@ impl Recorder for Fsyncs {
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        match key.name() {
-            "storage_fsyncs_total" => Counter::from_arc(Arc::clone(FSYNCS.get_or_init(Arc::default))),
-            _ => Counter::noop(),
-        }
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::noop()
     }
 
     fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
         Gauge::noop()
     }
 
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        match key.name() {
+            "storage_fsync_seconds" => Histogram::from_arc(Arc::new(Self)),
+            _ => Histogram::noop(),
+        }
     }
 }
