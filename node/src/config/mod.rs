@@ -97,7 +97,7 @@ pub struct Edge {
     /// Whether devices are asked to resume their sessions at this very edge when a connection breaks (`location`, XEP-0198 §5): it
     /// still has what they have not acknowledged. They can resume at every edge; a device that finds this one dead loses the time of an attempt.
     pub location: bool,
-    /// Threads that serve sockets. When not set: as many as the process may use processors.
+    /// Threads that serve sockets, and links to other nodes where there are no shards. When not set: as many as the process may use processors.
     pub threads: Option<u16>,
 }
 
