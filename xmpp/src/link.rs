@@ -4,10 +4,11 @@
 //! arrive in the order they were sent or not at all: when one of them dies, or when the link between their nodes breaks, after
 //! which nothing follows in the same term. Every message carries the shard it is about
 //! and the [`Term`] in which its sender knows that shard: receivers remember the highest term per shard and refuse
-//! lower ones, so whoever led before cannot act any more.
+//! lower ones, so whoever led before cannot act any more. Between shards it carries both: that of the sender, and the one in which
+//! the sender knows the receiver.
 //!
-//! One rule keeps both sides simple: **nothing is sent into a term before that term has said [`ToEdge::Leading`]** (or
-//! [`ToPeer::Leading`]). Until then an edge keeps what it read and a shard keeps what it wants to forward; both then send
+//! One rule keeps both sides simple: **nothing is sent into a term before that term has said [`ToEdge::Leading`]** (or, to other
+//! shards, that it leads). Until then an edge keeps what it read and a shard keeps what it wants to forward; both then send
 //! all that is unanswered again, in order, marked as a repeat.
 
 use std::sync::Arc;
@@ -247,7 +248,7 @@ pub struct Attachment {
     pub released: u64,
     /// XEP-0198: what the device had acknowledged at `released`.
     pub acknowledged: u32,
-    /// What the device has been sent lately, of each sender the last frame: rows of it that are left are done with.
+    /// What the device has been sent lately: rows of it that are left are done with.
     pub seen: Vec<Origin>,
     /// The deliveries after `released`, without those dropped as repeats.
     pub unreleased: Vec<Delivery>,
@@ -301,6 +302,8 @@ pub struct Binding {
     pub presence: Option<Arc<Stanza>>,
     /// What else the device has said, on a resumed session.
     pub memory: Option<Arc<Memory>>,
+    /// What the device was given lately at its former edges.
+    pub given: Vec<Origin>,
 }
 
 /// XEP-0198 as agreed for a session.
@@ -400,8 +403,6 @@ pub enum ToEdge {
 /// Between shards.
 #[derive(Clone, Debug)]
 pub enum ToPeer {
-    /// The sender leads a new term and has caught up: send again what is unanswered.
-    Leading,
     /// A stanza for an account of the receiver. Ephemeral: kept by the sender until answered.
     Forward(Forward),
     /// Answers a [`Self::Forward`]: the receiver of the stanza has taken responsibility.

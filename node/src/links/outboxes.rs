@@ -201,7 +201,9 @@ impl Outbox {
 /// The shard of this node that speaks in an item, and its term.
 fn speaker(item: &Item) -> Option<(ShardId, Term)> {
     match item {
-        Item::ToEdge { from, term, .. } | Item::ToPeer { from, term, .. } => Some((*from, *term)),
+        Item::ToEdge { from, term, .. } | Item::ToPeer { from, term, .. } | Item::Leads { shard: from, term } => {
+            Some((*from, *term))
+        }
         Item::Taken { shard, term, .. } => Some((*shard, *term)),
         Item::ToShard { .. } | Item::Resigned { .. } => None,
     }

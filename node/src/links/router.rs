@@ -176,25 +176,30 @@ impl Router {
     }
 
     /// A shard of this node says something to another shard, if it is known who leads that.
-    pub(crate) fn to_peer(&self, from: ShardId, term: Term, to: ShardId, message: ToPeer) {
+    pub(crate) fn to_peer(&self, from: ShardId, term: Term, to: ShardId, known: Term, message: ToPeer) {
         let Some(leader) = self.leaders.get(usize::from(to.0)) else {
             return;
         };
         match leader.place.load(Ordering::Acquire) {
             HERE => {
                 if let Some(inbox) = self.inboxes.of(to) {
-                    inbox.traffic(Traffic::Peer { from, term, message });
+                    inbox.traffic(Traffic::Peer {
+                        from,
+                        term,
+                        known,
+                        message,
+                    });
                 }
             }
             ELSEWHERE => {
                 let node = lock(&leader.said).node;
-                let to = Some(to);
                 self.outboxes.send(
                     node,
                     &Item::ToPeer {
                         from,
                         term,
                         to,
+                        known,
                         message,
                     },
                 );
@@ -242,11 +247,7 @@ impl Router {
         for (leader, peer) in self.leaders.iter().zip((0..).map(ShardId)) {
             let said = lock(&leader.said);
             if peer != shard && leader.place.load(Ordering::Acquire) != UNKNOWN {
-                inbox.traffic(Traffic::Peer {
-                    from: peer,
-                    term: said.term,
-                    message: ToPeer::Leading,
-                });
+                inbox.traffic(Traffic::PeerLeads { peer, term: said.term });
             }
         }
     }
@@ -380,19 +381,16 @@ impl Router {
                 from: shard,
                 term,
                 to,
+                known,
                 message,
             } => {
-                if matches!(message, ToPeer::Leading) {
-                    self.peer_leads(shard, term, from.node);
-                    return self.to_all_here(shard, term);
-                }
-                let inbox = to.and_then(|to| self.inboxes.of(to));
                 let traffic = Traffic::Peer {
                     from: shard,
                     term,
+                    known,
                     message,
                 };
-                if !inbox.is_some_and(|inbox| inbox.traffic_of_link(traffic)) {
+                if !self.inboxes.of(to).is_some_and(|inbox| inbox.traffic_of_link(traffic)) {
                     metrics::misdirected();
                 }
             }
@@ -402,6 +400,10 @@ impl Router {
                 messages,
                 bytes,
             } => self.hub.taken(shard, term, messages, bytes),
+            Item::Leads { shard, term } => {
+                self.peer_leads(shard, term, from.node);
+                self.to_all_here(shard, term);
+            }
             Item::Resigned { shard, term } => self.hub.resigned(shard, term),
         }
     }
@@ -422,11 +424,7 @@ impl Router {
     /// The shards here hear that `shard` leads; each looks at the term itself.
     fn to_all_here(&self, shard: ShardId, term: Term) {
         for (_, inbox) in self.inboxes.here().filter(|(peer, _)| *peer != shard) {
-            inbox.traffic(Traffic::Peer {
-                from: shard,
-                term,
-                message: ToPeer::Leading,
-            });
+            inbox.traffic(Traffic::PeerLeads { peer: shard, term });
         }
     }
 
@@ -446,13 +444,8 @@ fn announcement(from: ShardId, term: Term, leads: bool) -> Item {
     Item::ToEdge { from, term, message }
 }
 
-fn leading(from: ShardId, term: Term) -> Item {
-    Item::ToPeer {
-        from,
-        term,
-        to: None,
-        message: ToPeer::Leading,
-    }
+fn leading(shard: ShardId, term: Term) -> Item {
+    Item::Leads { shard, term }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -66,12 +66,7 @@ impl Noted {
                 message: ToEdge::Leading,
                 ..
             } => format!("leading {}.{}", term.term, term.round),
-            Item::ToPeer {
-                term,
-                message: ToPeer::Leading,
-                to: None,
-                ..
-            } => format!("peers: leading {}.{}", term.term, term.round),
+            Item::Leads { term, .. } => format!("peers: leading {}.{}", term.term, term.round),
             Item::Resigned { term, .. } => format!("resigned {}.{}", term.term, term.round),
             other => format!("{other:?}"),
         };
@@ -186,22 +181,17 @@ fn nothing_is_sent_to_a_shard_whose_leader_is_not_known_and_only_the_highest_ter
     let Stand { links, router, .. } = stand();
     router.up(THERE, false);
     let done = || ToPeer::Done { number: 1 };
-    router.to_peer(ShardId(0), term(1, 0), SHARD, done());
+    router.to_peer(ShardId(0), term(1, 0), SHARD, term(3, 0), done());
     assert!(links.items().is_empty());
-    let leading = |of| Item::ToPeer {
-        from: SHARD,
-        term: of,
-        to: None,
-        message: ToPeer::Leading,
-    };
+    let leading = |of| Item::Leads { shard: SHARD, term: of };
     router.message(THERE, frame(HERE, &[leading(term(3, 0))]));
-    router.to_peer(ShardId(0), term(1, 0), SHARD, done());
+    router.to_peer(ShardId(0), term(1, 0), SHARD, term(3, 0), done());
     assert_eq!(links.items().len(), 1);
     // It has moved here since; what its former leader says late is not believed.
     router.leads(SHARD, term(4, 0));
     links.items();
     router.message(THERE, frame(HERE, &[leading(term(3, 1))]));
-    router.to_peer(ShardId(0), term(1, 0), SHARD, done());
+    router.to_peer(ShardId(0), term(1, 0), SHARD, term(3, 0), done());
     assert!(links.items().is_empty());
 }
 

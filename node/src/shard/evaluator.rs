@@ -196,7 +196,13 @@ impl Evaluator {
             };
             self.step(|shard, io| match message {
                 Traffic::Edge { edge, term, message } => shard.from_edge(edge, term, message, io),
-                Traffic::Peer { from, term, message } => shard.from_peer(from, term, message, io),
+                Traffic::Peer {
+                    from,
+                    term,
+                    known,
+                    message,
+                } => shard.from_peer(from, term, known, message, io),
+                Traffic::PeerLeads { peer, term } => shard.peer_leads(peer, term, io),
             });
             if let Some((trace, began, outputs)) = traced {
                 self.traced(trace, began, outputs);
@@ -465,11 +471,16 @@ impl Evaluator {
                 self.around.router.announce(self.id, term, leads);
             }
             Output::Await(edges) => self.await_edges(&edges),
-            Output::Peer { to, term, message } => {
+            Output::Peer {
+                to,
+                term,
+                known,
+                message,
+            } => {
                 if let ToPeer::Forward(forward) = &message {
                     self.outcomes.forwarded(&forward.stanza);
                 }
-                self.around.router.to_peer(self.id, term, to, message);
+                self.around.router.to_peer(self.id, term, to, known, message);
             }
             Output::AllPeers { term } => self.around.router.leads(self.id, term),
             Output::Read(read) => self.entities.read(self.shard.term(), read, self.elapsed),

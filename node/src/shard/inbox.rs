@@ -104,8 +104,17 @@ pub(crate) enum Traffic {
         from: ShardId,
         /// Its term.
         term: Term,
+        /// The term in which it knows this shard.
+        known: Term,
         /// What.
         message: ToPeer,
+    },
+    /// Another shard says that it leads.
+    PeerLeads {
+        /// Which shard.
+        peer: ShardId,
+        /// Its term.
+        term: Term,
     },
 }
 

@@ -45,7 +45,11 @@ pub(super) fn item(item: proto::Item) -> Read<Item> {
         Some(item::Message::ToPeer(message)) => Item::ToPeer {
             from: shard,
             term,
-            to: message.to.map(self::shard).transpose()?,
+            to: self::shard(message.to)?,
+            known: Term {
+                term: message.known_term,
+                round: message.known_round,
+            },
             message: to_peer(message)?,
         },
         Some(item::Message::Taken(proto::Taken { messages, bytes })) => Item::Taken {
@@ -54,6 +58,7 @@ pub(super) fn item(item: proto::Item) -> Read<Item> {
             messages,
             bytes,
         },
+        Some(item::Message::Leads(_)) => Item::Leads { shard, term },
         Some(item::Message::Resigned(_)) => Item::Resigned { shard, term },
         None => return no("an item of an unknown kind"),
     })
@@ -214,7 +219,6 @@ fn to_edge(message: proto::ToEdge) -> Read<ToEdge> {
 
 fn to_peer(message: proto::ToPeer) -> Read<ToPeer> {
     Ok(match message.message {
-        Some(to_peer::Message::Leading(_)) => ToPeer::Leading,
         Some(to_peer::Message::Forward(forward)) => ToPeer::Forward(Forward {
             session: session(forward.session)?,
             frame: forward.frame,
@@ -349,7 +353,12 @@ fn binding(binding: proto::Binding) -> Read<Binding> {
         managed: binding.managed.map(managed_of),
         presence: presence(binding.presence.as_ref())?,
         memory: binding.memory.as_ref().map(memory).transpose()?,
+        given: origins(binding.given)?,
     })
+}
+
+fn origins(origins: Vec<proto::Origin>) -> Read<Vec<Origin>> {
+    origins.into_iter().map(|seen| origin(Some(seen))).collect()
 }
 
 fn attachment(attachment: proto::Attachment) -> Read<Attachment> {
@@ -361,11 +370,7 @@ fn attachment(attachment: proto::Attachment) -> Read<Attachment> {
         received: attachment.received,
         released: attachment.released,
         acknowledged: attachment.acknowledged,
-        seen: attachment
-            .seen
-            .into_iter()
-            .map(|seen| origin(Some(seen)))
-            .collect::<Read<_>>()?,
+        seen: origins(attachment.seen)?,
         unreleased: attachment.unreleased.into_iter().map(delivery).collect::<Read<_>>()?,
         presence: presence(attachment.presence.as_ref())?,
         memory: attachment.memory.as_ref().map(memory).transpose()?,

@@ -5,7 +5,8 @@ use heronry_proto::link::{self as proto, item, origin, to_edge, to_peer, to_shar
 use heronry_xmpp::{
     jid::{BareJid, Jid},
     link::{
-        Attachment, Binding, Delivery, Finding, Managed, Memory, Origin, SessionId, ShardId, ToEdge, ToPeer, ToShard,
+        Attachment, Binding, Delivery, Finding, Managed, Memory, Origin, SessionId, ShardId, Term, ToEdge, ToPeer,
+        ToShard,
     },
     sasl::{Credentials, ScramHash, ScramKeys},
     stanza::{Stanza, StanzaError},
@@ -23,8 +24,9 @@ pub(super) fn item(item: &Item) -> proto::Item {
             from,
             term,
             to,
+            known,
             message,
-        } => (from, term, item::Message::ToPeer(to_peer(*to, message))),
+        } => (from, term, item::Message::ToPeer(to_peer(*to, *known, message))),
         Item::Taken {
             shard,
             term,
@@ -34,6 +36,7 @@ pub(super) fn item(item: &Item) -> proto::Item {
             let (messages, bytes) = (*messages, *bytes);
             (shard, term, item::Message::Taken(proto::Taken { messages, bytes }))
         }
+        Item::Leads { shard, term } => (shard, term, item::Message::Leads(proto::Empty {})),
         Item::Resigned { shard, term } => (shard, term, item::Message::Resigned(proto::Empty {})),
     };
     proto::Item {
@@ -233,9 +236,8 @@ fn to_edge(message: &ToEdge) -> proto::ToEdge {
     }
 }
 
-fn to_peer(to: Option<ShardId>, message: &ToPeer) -> proto::ToPeer {
+fn to_peer(to: ShardId, known: Term, message: &ToPeer) -> proto::ToPeer {
     let message = match message {
-        ToPeer::Leading => to_peer::Message::Leading(proto::Empty {}),
         ToPeer::Forward(forward) => to_peer::Message::Forward(to_peer::Forward {
             session: Some(session_of(forward.session)),
             frame: forward.frame,
@@ -266,7 +268,9 @@ fn to_peer(to: Option<ShardId>, message: &ToPeer) -> proto::ToPeer {
         ToPeer::Done { number } => to_peer::Message::Done(*number),
     };
     proto::ToPeer {
-        to: to.map(|to| to.0.into()),
+        to: to.0.into(),
+        known_term: known.term,
+        known_round: known.round,
         message: Some(message),
     }
 }
@@ -358,6 +362,7 @@ fn binding(binding: &Binding) -> proto::Binding {
         managed: binding.managed.as_ref().map(managed_of),
         presence: presence_of(binding.presence.as_deref()),
         memory: binding.memory.as_deref().map(memory_of),
+        given: binding.given.iter().filter_map(|origin| origin_of(*origin)).collect(),
     }
 }
 

@@ -35,14 +35,16 @@ pub(crate) enum Item {
         /// What.
         message: ToEdge,
     },
-    /// From a shard to another, or to all of the receiver's.
+    /// From a shard to another.
     ToPeer {
         /// Which shard.
         from: ShardId,
         /// Its term.
         term: Term,
-        /// To which; `None` for all.
-        to: Option<ShardId>,
+        /// To which.
+        to: ShardId,
+        /// The term in which the other is known.
+        known: Term,
         /// What.
         message: ToPeer,
     },
@@ -56,6 +58,13 @@ pub(crate) enum Item {
         messages: u64,
         /// Bytes of their stanzas.
         bytes: u64,
+    },
+    /// The sender leads that shard: to all shards of the receiver.
+    Leads {
+        /// Which shard.
+        shard: ShardId,
+        /// Its term.
+        term: Term,
     },
     /// The sender does not lead that shard any more.
     Resigned {

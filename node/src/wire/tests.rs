@@ -155,9 +155,14 @@ fn managed() -> impl Strategy<Value = Managed> {
 }
 
 fn binding() -> impl Strategy<Value = Box<Binding>> {
-    let state = (option::of(managed()), option::of(stanza()), option::of(memory()));
+    let state = (
+        option::of(managed()),
+        option::of(stanza()),
+        option::of(memory()),
+        vec(seen(), 0..3),
+    );
     (session(), full(), any::<u64>(), any::<u64>(), state).prop_map(
-        |(session, full, accepted, released, (managed, presence, memory))| {
+        |(session, full, accepted, released, (managed, presence, memory, given))| {
             Box::new(Binding {
                 session,
                 full,
@@ -166,6 +171,7 @@ fn binding() -> impl Strategy<Value = Box<Binding>> {
                 managed,
                 presence,
                 memory,
+                given,
             })
         },
     )
@@ -324,7 +330,6 @@ fn to_edge() -> BoxedStrategy<ToEdge> {
 
 fn to_peer() -> BoxedStrategy<ToPeer> {
     prop_oneof![
-        Just(ToPeer::Leading),
         (session(), any::<[u64; 2]>(), any::<bool>(), stanza()).prop_map(
             |(session, [frame, settled], repeat, stanza)| ToPeer::Forward(Forward {
                 session,
@@ -367,10 +372,11 @@ fn item() -> impl Strategy<Value = Item> {
             term: Term::default(),
             message
         }),
-        (to_peer(), any::<Option<u16>>()).prop_map(|(message, to)| Item::ToPeer {
+        (to_peer(), any::<u16>(), any::<(u64, u32)>()).prop_map(|(message, to, (term, round))| Item::ToPeer {
             from: ShardId(0),
             term: Term::default(),
-            to: to.map(ShardId),
+            to: ShardId(to),
+            known: Term { term, round },
             message
         }),
         any::<[u64; 2]>().prop_map(|[messages, bytes]| Item::Taken {
@@ -378,6 +384,10 @@ fn item() -> impl Strategy<Value = Item> {
             term: Term::default(),
             messages,
             bytes
+        }),
+        Just(Item::Leads {
+            shard: ShardId(0),
+            term: Term::default()
         }),
         Just(Item::Resigned {
             shard: ShardId(0),
@@ -390,6 +400,7 @@ fn item() -> impl Strategy<Value = Item> {
             | Item::ToEdge { from: shard, term, .. }
             | Item::ToPeer { from: shard, term, .. }
             | Item::Taken { shard, term, .. }
+            | Item::Leads { shard, term }
             | Item::Resigned { shard, term } => (*shard, *term) = (number, fencing),
         }
         item
@@ -490,7 +501,8 @@ fn a_stanza_that_is_kept_does_not_keep_the_frame() {
     let durable = |number, stanza| Item::ToPeer {
         from: ShardId(1),
         term: Term::default(),
-        to: None,
+        to: ShardId(0),
+        known: Term::default(),
         message: ToPeer::Durable { number, stanza },
     };
     let frame = written(

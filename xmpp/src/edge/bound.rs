@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::changing::{self, Change};
 use super::inactive::can_wait;
 use super::outgoing::{Outgoing, Told};
-use super::repeats::Repeats;
 use super::{Config, EdgeLimits, End, Io, Output};
 use crate::jid::FullJid;
 use crate::link::{Attachment, Binding, Conn, Delivery, Finding, Managed, Memory, SessionId, ShardId, ToEdge, ToShard};
 use crate::sasl::{self, PasswordJob};
+use crate::session::Repeats;
 use crate::stanza::{Condition, Kind, Parsed, PresenceType, Stanza};
 use crate::stream::StreamError;
 use crate::xep::csi::ClientState;
@@ -90,7 +90,7 @@ impl Bound {
             enabling: None,
             presence: binding.presence,
             memory: binding.memory,
-            repeats: None,
+            repeats: Repeats::of(binding.given, io.elapsed),
             waits_since: None,
         }
     }

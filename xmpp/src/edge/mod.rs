@@ -13,7 +13,6 @@ mod changing;
 mod inactive;
 mod negotiating;
 mod outgoing;
-mod repeats;
 
 use std::sync::Arc;
 use std::time::Duration;

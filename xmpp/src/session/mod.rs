@@ -5,20 +5,27 @@
 
 mod inbound;
 mod outbound;
+mod repeats;
 mod row;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use inbound::{FRAMES_MAX, Inbound, Numbered};
 pub(crate) use outbound::{Item, Outbound, Queued, Receipt};
-pub(crate) use row::{ManagedRow, MemoryRow, QueueRow, SessionRow, WAITING, queue_key, queue_prefix, session_key};
+pub(crate) use repeats::Repeats;
+pub(crate) use row::{
+    ManagedRow, MemoryRow, OriginRow, QueueRow, SessionRow, WAITING, queue_key, queue_prefix, session_key,
+};
 
 use crate::feature::Audience;
 use crate::jid::{FullJid, Jid};
 use crate::link::{Conn, EdgeId, Memory, Origin, SessionId};
 use crate::rows::Key;
 use crate::stanza::Stanza;
+
+/// How much of what its device was given lately goes into a session's row, and with it from one edge to the next.
+const GIVEN_MAX: usize = 2048;
 
 /// One bound resource.
 #[derive(Debug)]
@@ -39,8 +46,8 @@ pub(crate) struct Session {
     pub(crate) memory: Option<Arc<Memory>>,
     /// Whether the account blocks anybody (XEP-0191): else there is no row to look for.
     pub(crate) blocks: bool,
-    /// What a former leader gave the device, as its edge says.
-    pub(crate) seen: Option<Box<Seen>>,
+    /// What the device has been given lately and has confirmed: for the edge at which the session is resumed.
+    pub(crate) given: Option<Box<Repeats>>,
     /// Set while stanzas for this session are rows first: it is detached, or its queue is being drained.
     pub(crate) drain: Option<Box<Drain>>,
 }
@@ -78,40 +85,6 @@ pub(crate) enum Stage {
     Stored,
     /// What came for the session while it could not take it.
     Waiting,
-}
-
-/// Origins of stanzas that have come to the device's edge.
-#[derive(Debug, Default)]
-pub(crate) struct Seen {
-    /// Of each sender the last frame: they come in order.
-    senders: HashMap<SessionId, u64>,
-    odd: HashSet<Origin>,
-}
-
-impl Seen {
-    pub(crate) fn new(origins: Vec<Origin>) -> Option<Box<Self>> {
-        let mut seen = Self::default();
-        for origin in origins {
-            match origin {
-                Origin::Frame { session, frame } => {
-                    let last = seen.senders.entry(session).or_default();
-                    *last = frame.max(*last);
-                }
-                odd => {
-                    seen.odd.insert(odd);
-                }
-            }
-        }
-        let any = !seen.senders.is_empty() || !seen.odd.is_empty();
-        any.then(|| Box::new(seen))
-    }
-
-    pub(crate) fn contains(&self, origin: Origin) -> bool {
-        match origin {
-            Origin::Frame { session, frame } => self.senders.get(&session).is_some_and(|last| frame <= *last),
-            odd => self.odd.contains(&odd),
-        }
-    }
 }
 
 impl Session {
@@ -154,6 +127,28 @@ impl Session {
         directed.iter().any(|to| to == other || to.as_str() == other.bare_str())
     }
 
+    /// The device has been given these, and has confirmed it.
+    pub(crate) fn note_given(&mut self, origins: impl IntoIterator<Item = Origin>, elapsed: Duration) {
+        for origin in origins {
+            if origin != Origin::None {
+                self.given.get_or_insert_default().note(origin, elapsed);
+            }
+        }
+    }
+
+    /// Forgets what the device was given when nobody will send it again; says whether there is something left to forget.
+    pub(crate) fn forget_given(&mut self, elapsed: Duration) -> bool {
+        self.given.take_if(|given| given.is_stale(elapsed));
+        self.given.is_some()
+    }
+
+    /// What the device has been given lately, no more than a row or a message holds.
+    pub(crate) fn given(&self) -> Vec<Origin> {
+        let mut seen = self.given.as_ref().map(|given| given.seen()).unwrap_or_default();
+        seen.drain(..seen.len().saturating_sub(GIVEN_MAX));
+        seen
+    }
+
     /// The row as it should be now.
     pub(crate) fn row(&self) -> SessionRow {
         SessionRow {
@@ -169,6 +164,7 @@ impl Session {
             acknowledged: self.outbound.acknowledged(),
             presence: self.presence.as_ref().map(|presence| presence.encode()),
             memory: self.memory.as_deref().map(MemoryRow::from),
+            given: self.given().into_iter().filter_map(OriginRow::new).collect(),
         }
     }
 }

@@ -11,6 +11,8 @@ use crate::stanza::Stanza;
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
     last: u64,
+    /// The edge has said that it has deliveries up to this one.
+    received: u64,
     released: u64,
     /// The delivery after which XEP-0198 counts.
     base: u64,
@@ -69,6 +71,7 @@ impl Outbound {
     pub(crate) fn after(released: u64, base: u64, acknowledged: u32) -> Self {
         Self {
             last: released,
+            received: released,
             released,
             base,
             acknowledged,
@@ -135,6 +138,15 @@ impl Outbound {
     /// The edge has heard of deliveries up to `received`.
     pub(crate) fn resume_after(&mut self, received: u64) {
         self.last = self.last.max(received);
+        self.received = self.received.max(received);
+    }
+
+    /// A delivery under way of that origin, and whether its edge has it.
+    pub(crate) fn find(&mut self, origin: Origin) -> Option<(&mut Queued, bool)> {
+        let received = self.received;
+        let queued = self.queue.iter_mut().find(|queued| queued.delivery.origin == origin)?;
+        let there = queued.delivery.seq <= received;
+        Some((queued, there))
     }
 
     /// The edge dropped this delivery as a repeat: it will not count.
@@ -159,6 +171,7 @@ impl Outbound {
 
     /// The receipts owed for deliveries up to `received`.
     pub(crate) fn received(&mut self, received: u64) -> Vec<Receipt> {
+        self.received = self.received.max(received.min(self.last));
         let heard = self.queue.partition_point(|queued| queued.delivery.seq <= received);
         self.queue
             .iter_mut()

@@ -40,6 +40,54 @@ pub(crate) struct SessionRow {
     /// As of the last detach.
     #[prost(message, optional, tag = "12")]
     pub(crate) memory: Option<MemoryRow>,
+    /// What the device had been given lately, as of then.
+    #[prost(message, repeated, tag = "13")]
+    pub(crate) given: Vec<OriginRow>,
+}
+
+/// [`Origin`] at rest.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct OriginRow {
+    /// The session that sent the stanza; empty when it was no frame of a device.
+    #[prost(bytes = "vec", tag = "1")]
+    session: Vec<u8>,
+    /// The frame that it was there; without a session, the recipient's own frame that it answers.
+    #[prost(uint64, tag = "2")]
+    frame: u64,
+    /// The stamp of a stored stanza.
+    #[prost(uint64, tag = "3")]
+    stamp: u64,
+}
+
+impl OriginRow {
+    /// `None` for what is never repeated.
+    pub(crate) fn new(origin: Origin) -> Option<Self> {
+        let row = match origin {
+            Origin::Frame { session, frame } => Self {
+                session: session.to_bytes().to_vec(),
+                frame,
+                stamp: 0,
+            },
+            Origin::Answer { frame } => Self {
+                frame,
+                ..Self::default()
+            },
+            Origin::Stored { stamp } => Self {
+                stamp,
+                ..Self::default()
+            },
+            Origin::None => return None,
+        };
+        Some(row)
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        match (SessionId::from_bytes(&self.session), self.frame) {
+            (Some(session), frame) => Origin::Frame { session, frame },
+            (None, 0) => Origin::Stored { stamp: self.stamp },
+            (None, frame) => Origin::Answer { frame },
+        }
+    }
 }
 
 /// [`Memory`] at rest.

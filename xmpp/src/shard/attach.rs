@@ -13,7 +13,7 @@ use crate::im::presence;
 use crate::jid::{BareJid, FullJid};
 use crate::link::{Attachment, Conn, EdgeId, NodeId, SessionId, Term, ToEdge};
 use crate::rows::{Key, Rows, RowsError, Table};
-use crate::session::{Drain, Inbound, Outbound, Seen, Session, SessionRow};
+use crate::session::{Drain, Inbound, OriginRow, Outbound, Repeats, Session, SessionRow};
 use crate::stanza::{PresenceType, Stanza};
 use crate::stream::StreamError;
 
@@ -154,7 +154,12 @@ impl Shard {
                 continue;
             };
             let queued = catching_up.queued.contains(&id);
-            self.sessions.insert(attached(edge, attachment, found.row, queued));
+            for delivery in &attachment.unreleased {
+                // Whatever is accepted from now on comes later.
+                self.clock = self.clock.max(delivery.at.0);
+            }
+            self.sessions
+                .insert(attached(edge, attachment, found.row, queued, io.elapsed), io.elapsed);
         }
         if last {
             catching_up.edge_died(edge);
@@ -214,7 +219,7 @@ impl Shard {
                 // Its connection does not know of it yet: until it asks again, nothing can be delivered there.
                 found.row.detached_until = grace;
             }
-            let place = self.sessions.insert(unattached(id, found));
+            let place = self.sessions.insert(unattached(id, found, io.elapsed), io.elapsed);
             match self.sessions.get(place).and_then(Session::detached_until) {
                 Some(until) => self.sessions.ends_at(place, until),
                 None => lost.push(place),
@@ -274,10 +279,14 @@ fn given_up() -> StreamError {
 }
 
 /// The session an edge still holds.
-fn attached(edge: EdgeId, attachment: Attachment, row: SessionRow, queued: bool) -> Session {
+fn attached(edge: EdgeId, attachment: Attachment, row: SessionRow, queued: bool, elapsed: Duration) -> Session {
     let base = row.managed.as_ref().map_or(0, |managed| managed.delivery_base);
     let mut outbound = Outbound::after(attachment.released, base, attachment.acknowledged);
+    let mut given = Repeats::of(attachment.seen, elapsed);
     for delivery in attachment.unreleased {
+        if let Some(given) = &mut given {
+            given.retract(delivery.origin);
+        }
         outbound.restore(delivery);
     }
     outbound.resume_after(attachment.received);
@@ -293,13 +302,13 @@ fn attached(edge: EdgeId, attachment: Attachment, row: SessionRow, queued: bool)
         presence: attachment.presence,
         memory: attachment.memory,
         blocks: false,
-        seen: Seen::new(attachment.seen),
+        given,
         drain: queued.then(Box::<Drain>::default),
     }
 }
 
 /// A session no edge holds: detached, or bound by a connection that will ask again, or lost.
-fn unattached(id: SessionId, found: Found) -> Session {
+fn unattached(id: SessionId, found: Found, elapsed: Duration) -> Session {
     let (edge, conn) = (found.edge(), found.conn());
     let Found { full, row } = found;
     let base = row.managed.as_ref().map_or(0, |managed| managed.delivery_base);
@@ -310,6 +319,7 @@ fn unattached(id: SessionId, found: Found) -> Session {
     let presence = presence.or_else(|| detached.is_none().then(lost)).map(Arc::new);
     let mut outbound = Outbound::after(row.released, base, row.acknowledged);
     outbound.resume_after(row.last);
+    let given = Repeats::of(row.given.iter().map(OriginRow::origin), elapsed);
     Session {
         id,
         full,
@@ -322,7 +332,7 @@ fn unattached(id: SessionId, found: Found) -> Session {
         presence,
         memory: row.memory.map(|memory| Arc::new(memory.into())),
         blocks: false,
-        seen: None,
+        given,
         drain: Some(Box::new(Drain {
             detached_until: detached,
             ..Drain::default()

@@ -59,6 +59,45 @@ impl Shard {
         }
     }
 
+    /// Whether the session has been given a stanza that its sender says it may have sent before. Then `owed` hears that it is safe, or will.
+    pub(super) fn comes_again(
+        &mut self,
+        turn: &mut Turn,
+        place: Place,
+        origin: Origin,
+        owed: Option<(Receipt, u64)>,
+        io: &mut Io<'_>,
+    ) -> bool {
+        let (alone, node) = (self.alone, self.config.node);
+        let Some(session) = self.sessions.get_mut(place) else {
+            return false;
+        };
+        let edge_is_elsewhere = session.edge.node != node;
+        if session.given.as_ref().is_some_and(|given| given.contains(origin)) {
+            if let Some((receipt, _)) = owed {
+                turn.answer(receipt, Vec::new());
+            }
+            return true;
+        }
+        let (id, full, counted) = (session.id, session.full.clone(), session.managed.is_some());
+        let Some((queued, edge_has_it)) = session.outbound.find(origin) else {
+            return false;
+        };
+        let Some((receipt, settled)) = owed else { return true };
+        if alone || queued.row.is_some() || (edge_is_elsewhere && edge_has_it) {
+            turn.answer(receipt, Vec::new());
+        } else if edge_is_elsewhere {
+            queued.receipt = Some(receipt);
+        } else {
+            // A former leader gave it to this node's edge; nobody else has it now.
+            let key = queue_key(&full, id, queued.delivery.seq);
+            queued.row = Some(key.clone());
+            turn.put(key, &QueueRow::new(&Item::of(&queued.delivery), counted));
+            self.safe_in_row(turn, place, receipt, settled, io);
+        }
+        true
+    }
+
     /// Gives a session a stanza that is committed before it leaves, wherever its edge is.
     pub(super) fn enqueue_durably(&mut self, turn: &mut Turn, place: Place, stanza: Arc<Stanza>, io: &mut Io<'_>) {
         let credit = self.config.limits.session_credit_bytes;
@@ -187,6 +226,11 @@ impl Shard {
         let done = session.outbound.release(released);
         let (id, account) = (session.id, session.full.bare());
         let more = session.drain.as_ref().is_some_and(|drain| drain.reading.is_none());
+        if !self.alone {
+            // On one node what was answered is known to have been: sender and recipient share its fate.
+            let given = done.iter().map(|queued| queued.delivery.origin);
+            self.sessions.note_given(place, given, io.elapsed);
+        }
         let mut turn = Turn::of(&account);
         for receipt in receipts
             .into_iter()
@@ -352,7 +396,7 @@ impl Shard {
             match if stage_over { next_stage(session) } else { Next::Read } {
                 Next::Read => turn.effects.push(Effect::Read(id)),
                 Next::Wait => {}
-                Next::Over => (session.drain, session.seen) = (None, None),
+                Next::Over => session.drain = None,
             }
         }
         self.finish(turn, io);
@@ -389,9 +433,9 @@ impl Shard {
         if session.outbound.is_under_way(&key, item.origin) {
             return;
         }
-        let seen = session.seen.as_ref().is_some_and(|seen| seen.contains(item.origin));
+        let given = session.given.as_ref().is_some_and(|given| given.contains(item.origin));
         let released = stage == Stage::UnderWay && order(&key) <= session.outbound.released();
-        if seen || released {
+        if given || released {
             // A former leader gave it to the device and had no time to remove the row.
             let account = session.full.bare();
             return self.remove_keys(turn, &account, &[key], io);

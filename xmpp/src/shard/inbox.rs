@@ -58,7 +58,10 @@ impl Shard {
                 // Safe with one of them is safe (DESIGN §4.2); the others get it as well as they can.
                 let mut owed = Some((receipt, forward.settled));
                 for place in places {
-                    self.enqueue(turn, place, origin(forward), Arc::clone(stanza), owed.take(), io);
+                    let owed = owed.take();
+                    if !(forward.repeat && self.comes_again(turn, place, origin(forward), owed, io)) {
+                        self.enqueue(turn, place, origin(forward), Arc::clone(stanza), owed, io);
+                    }
                 }
             }
             // Too late, it would say nothing.

@@ -108,6 +108,8 @@ pub enum Output {
         to: ShardId,
         /// This shard's term.
         term: Term,
+        /// The term in which this shard knows the other: in any other it is not to be heard.
+        known: Term,
         /// What.
         message: ToPeer,
     },
@@ -407,19 +409,24 @@ impl Shard {
         }
     }
 
-    /// Another shard says something.
-    pub fn from_peer(&mut self, peer: ShardId, term: Term, message: ToPeer, io: &mut Io<'_>) {
+    /// Another shard says that it leads `term` from now on.
+    pub fn peer_leads(&mut self, peer: ShardId, term: Term, io: &mut Io<'_>) {
         if !self.peers.admits(peer, term) {
             return io.out.push(Output::Count(Event::Fenced));
         }
-        if matches!(message, ToPeer::Leading) {
-            self.peers.leads(peer);
+        self.peers.leads(peer);
+        if self.is_leading() {
+            self.send_again(peer, io);
         }
-        if !self.is_leading() {
-            return;
+    }
+
+    /// Another shard, in its `term`, says something to this one, which it knows in the term `known`. What it had for another term it says
+    /// again, from the beginning, when it has heard of this one.
+    pub fn from_peer(&mut self, peer: ShardId, term: Term, known: Term, message: ToPeer, io: &mut Io<'_>) {
+        if !self.peers.admits(peer, term) || known != self.term || !self.is_leading() {
+            return io.out.push(Output::Count(Event::Fenced));
         }
         match message {
-            ToPeer::Leading => self.peer_leads(peer, io),
             ToPeer::Forward(forward) => self.forwarded(peer, forward, io),
             ToPeer::Answer {
                 session,
@@ -483,6 +490,7 @@ impl Shard {
                 self.expire_forwards(io);
                 self.forget_done_effects(io);
                 self.forget_executed(io);
+                self.sessions.forget_given(io.elapsed);
             }
         }
     }
@@ -564,7 +572,7 @@ impl Shard {
         let term = self.term;
         match effect {
             Effect::Edge(to, message) => io.out.push(Output::Edge { to, term, message }),
-            Effect::Peer(to, message) => io.out.push(Output::Peer { to, term, message }),
+            Effect::Peer(to, message) => self.to_peer(to, message, io),
             Effect::Forward(to, forward) if to == self.id => self.forwarded(to, forward, io),
             Effect::Forward(to, forward) => self.forward(to, forward, io),
             Effect::Tell(to, tell, teller) if to == self.id => {
@@ -583,11 +591,7 @@ impl Shard {
                     frame: receipt.frame,
                     replies,
                 };
-                io.out.push(Output::Peer {
-                    to: receipt.shard,
-                    term,
-                    message,
-                });
+                self.to_peer(receipt.shard, message, io);
             }
             Effect::Done(session, frame) => self.frame_done(session, frame),
             Effect::Durable { number, stanza } => self.durable_arrives(self.id, number, stanza, io),

@@ -141,11 +141,11 @@ impl Shard {
             presence: None,
             memory: None,
             blocks,
-            seen: None,
+            given: None,
             drain: None,
         };
         turn.put(session_key(account, id), &session.row());
-        Ok(self.sessions.insert(session))
+        Ok(self.sessions.insert(session, io.elapsed))
     }
 
     fn generated(&self, account: &BareJid, io: &mut Io<'_>) -> Result<FullJid, StanzaError> {
@@ -301,6 +301,10 @@ impl Shard {
         let until = session.detached_until();
         let last = session.outbound.last();
         let base = session.managed.as_ref().map_or(0, |managed| managed.delivery_base);
+        let has_had = under_way.iter().filter(|(_, row)| row.counted).take(handled as usize);
+        let has_had: Vec<_> = has_had.map(|(_, row)| row.origin()).collect();
+        self.sessions.note_given(place, has_had, io.elapsed);
+        let session = self.sessions.get_mut(place).ok_or_else(gone)?;
         (session.edge, session.conn) = (edge, conn);
         session.outbound = Outbound::after(last, base, h);
         session.inbound = session.inbound.again();
@@ -332,7 +336,10 @@ impl Shard {
         self.resend(&mut turn, place, under_way, handled);
         let takes = self.sessions.get(place).is_some_and(Session::takes_bare);
         if takes && self.stored_count(&turn, account, io).messages > 0 {
-            // A former leader may have been bringing them.
+            // A former leader may have been bringing them. They were there before what has come for the session since.
+            if let Some(drain) = self.sessions.get_mut(place).and_then(|session| session.drain.as_mut()) {
+                drain.stage = Stage::Stored;
+            }
             self.expect_stored(&mut turn, place);
         }
         turn.effects.push(super::Effect::Read(id));
@@ -413,6 +420,7 @@ fn binding(session: &Session, previd: Option<&str>) -> Binding {
         managed,
         presence: session.presence.clone(),
         memory: session.memory.clone(),
+        given: session.given(),
     }
 }
 

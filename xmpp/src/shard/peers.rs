@@ -47,6 +47,13 @@ struct Pending {
     since: Duration,
 }
 
+impl Pending {
+    /// Whether it is the stanza in that frame.
+    fn is_of(&self, session: SessionId, frame: u64) -> bool {
+        matches!(&self.what, Ephemeral::Forward(forward) if forward.session == session && forward.frame == frame)
+    }
+}
+
 /// What is kept until the other shard has answered.
 #[derive(Clone, Debug)]
 enum Ephemeral {
@@ -83,6 +90,11 @@ impl Peers {
             known.leads = false;
         }
         term == known.term
+    }
+
+    /// The term in which that shard is known.
+    fn term(&self, peer: ShardId) -> Term {
+        self.0.get(&peer).map(|peer| peer.term).unwrap_or_default()
     }
 
     /// That shard has caught up in its newest term. Noted at any time: it is said only once.
@@ -125,21 +137,36 @@ impl Peers {
 }
 
 impl Shard {
-    /// A stanza for an account of another shard.
+    /// Says something to another shard, in the term in which it is known: what leaves when that is over is not heard in the next.
+    pub(super) fn to_peer(&self, to: ShardId, message: ToPeer, io: &mut Io<'_>) {
+        io.out.push(Output::Peer {
+            to,
+            term: self.term,
+            known: self.peers.term(to),
+            message,
+        });
+    }
+
+    /// A stanza for an account of another shard. A frame that its device has sent again while it waits for its answer goes on waiting:
+    /// one answer settles it.
     pub(super) fn forward(&mut self, to: ShardId, forward: Forward, io: &mut Io<'_>) {
         let peer = self.peers.0.entry(to).or_default();
-        if peer.leads {
-            let message = ToPeer::Forward(forward.clone());
-            io.out.push(Output::Peer {
-                to,
-                term: self.term,
-                message,
-            });
+        if forward.repeat
+            && peer
+                .forwards
+                .iter()
+                .any(|pending| pending.is_of(forward.session, forward.frame))
+        {
+            return;
         }
+        let message = peer.leads.then(|| ToPeer::Forward(forward.clone()));
         peer.forwards.push_back(Pending {
             what: Ephemeral::Forward(forward),
             since: io.elapsed,
         });
+        if let Some(message) = message {
+            self.to_peer(to, message, io);
+        }
     }
 
     /// Presence for accounts of another shard. When too much waits for others it is dropped: presence is what may be.
@@ -152,30 +179,22 @@ impl Shard {
             return;
         }
         let peer = self.peers.0.entry(to).or_default();
-        if peer.leads {
-            let message = ToPeer::Tell(tell.clone());
-            io.out.push(Output::Peer {
-                to,
-                term: self.term,
-                message,
-            });
-        }
+        let message = peer.leads.then(|| ToPeer::Tell(tell.clone()));
         peer.forwards.push_back(Pending {
             what: Ephemeral::Tell(tell, teller),
             since: io.elapsed,
         });
+        if let Some(message) = message {
+            self.to_peer(to, message, io);
+        }
     }
 
     /// Another shard has a leader that has caught up: everything it has not answered is sent again.
-    pub(super) fn peer_leads(&mut self, to: ShardId, io: &mut Io<'_>) {
+    pub(super) fn send_again(&mut self, to: ShardId, io: &mut Io<'_>) {
         let peer = self.peers.0.entry(to).or_default();
-        for pending in &peer.forwards {
-            let message = pending.what.again();
-            io.out.push(Output::Peer {
-                to,
-                term: self.term,
-                message,
-            });
+        let again: Vec<ToPeer> = peer.forwards.iter().map(|pending| pending.what.again()).collect();
+        for message in again {
+            self.to_peer(to, message, io);
         }
         self.send_outbox(to, io);
         self.say_late_farewells(io);
@@ -191,8 +210,7 @@ impl Shard {
         io: &mut Io<'_>,
     ) {
         let peer = self.peers.0.entry(from).or_default();
-        let is_it = |pending: &Pending| matches!(&pending.what, Ephemeral::Forward(forward) if forward.session == session && forward.frame == frame);
-        let Some(place) = peer.forwards.iter().position(is_it) else {
+        let Some(place) = peer.forwards.iter().position(|pending| pending.is_of(session, frame)) else {
             return;
         };
         peer.forwards.remove(place);
@@ -345,11 +363,7 @@ impl Shard {
         if to == self.id {
             self.durable_arrives(to, number, stanza, io);
         } else {
-            io.out.push(Output::Peer {
-                to,
-                term: self.term,
-                message: ToPeer::Durable { number, stanza },
-            });
+            self.to_peer(to, ToPeer::Durable { number, stanza }, io);
         }
     }
 

@@ -290,11 +290,7 @@ impl Shard {
         }
         if from != self.id {
             let message = ToPeer::Told { number };
-            io.out.push(Output::Peer {
-                to: from,
-                term: self.term,
-                message,
-            });
+            self.to_peer(from, message, io);
         }
     }
 

@@ -1,8 +1,9 @@
 //! The sessions of a shard: a slab, found by id, by account and by edge.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
-use crate::link::{Conn, EdgeId, SessionId};
+use crate::link::{Conn, EdgeId, Origin, SessionId};
 use crate::session::Session;
 
 /// Where a session stands in the slab.
@@ -19,7 +20,15 @@ pub(super) struct Sessions {
     by_account: HashMap<Box<str>, Places>,
     /// When detached sessions end.
     until: BTreeSet<(u64, Place)>,
+    /// Sessions that remember what their devices were given, and when that is looked at next.
+    remembering: VecDeque<(Duration, SessionId)>,
 }
+
+/// How often is looked at what devices were given.
+const LOOK_AT_GIVEN: Duration = Duration::from_secs(60);
+
+/// Sessions looked at in one tick.
+const LOOKED_AT: usize = 1024;
 
 /// Nearly always one.
 #[derive(Debug)]
@@ -91,7 +100,34 @@ impl Sessions {
         held.map(|(place, _)| place).collect()
     }
 
-    pub(super) fn insert(&mut self, session: Session) -> Place {
+    /// The session's device has been given these, and has confirmed it.
+    pub(super) fn note_given(&mut self, place: Place, origins: impl IntoIterator<Item = Origin>, elapsed: Duration) {
+        let Some(session) = self.get_mut(place) else { return };
+        let began = session.given.is_none();
+        session.note_given(origins, elapsed);
+        if began && session.given.is_some() {
+            let id = session.id;
+            self.remembering.push_back((elapsed + LOOK_AT_GIVEN, id));
+        }
+    }
+
+    /// Forgets what devices were given so long ago that nobody will send it again.
+    pub(super) fn forget_given(&mut self, elapsed: Duration) {
+        for _ in 0..LOOKED_AT {
+            let Some((_, id)) = self.remembering.pop_front_if(|(due, _)| *due <= elapsed) else {
+                return;
+            };
+            let session = self.find(id).and_then(|place| self.get_mut(place));
+            if session.is_some_and(|session| session.forget_given(elapsed)) {
+                self.remembering.push_back((elapsed + LOOK_AT_GIVEN, id));
+            }
+        }
+    }
+
+    pub(super) fn insert(&mut self, session: Session, elapsed: Duration) -> Place {
+        if session.given.is_some() {
+            self.remembering.push_back((elapsed + LOOK_AT_GIVEN, session.id));
+        }
         let (id, bare) = (session.id, Box::from(session.full.bare_str()));
         let place = self.free.pop().unwrap_or_else(|| {
             self.slab.push(None);

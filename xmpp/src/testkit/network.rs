@@ -24,7 +24,9 @@ pub(super) enum Parcel {
     End(u32),
     ToShard(Term, ToShard),
     ToEdge(Term, ToEdge),
-    ToPeer(Term, ToPeer),
+    /// The sender's term, and the one in which it knows the receiver.
+    ToPeer(Term, Term, ToPeer),
+    PeerLeads(Term),
     /// A shard hears that an edge is dead.
     Died(EdgeId),
 }

@@ -12,7 +12,7 @@ use super::network::{Network, Parcel, Party};
 use crate::edge::{self, Attach, Connection, Shards};
 use crate::feature::Feature;
 use crate::jid::BareJid;
-use crate::link::{Conn, EdgeId, NodeId, ShardId, Term, ToEdge, ToPeer, ToShard};
+use crate::link::{Conn, EdgeId, NodeId, ShardId, Term, ToEdge, ToShard};
 use crate::rows::{Batch, Rows, Timestamp};
 use crate::sasl::UnknownUsers;
 use crate::shard::{self, Account, Administer, BatchNo, Config, Output, Read, Shard, ShardMap};
@@ -441,7 +441,7 @@ impl World {
             .map(|other| (other.shard.id(), other.shard.term()))
             .collect();
         for (other, term) in leading {
-            let parcel = Parcel::ToPeer(term, ToPeer::Leading);
+            let parcel = Parcel::PeerLeads(term);
             self.network
                 .send(Party::Shard(other), Party::Shard(ShardId(shard as u16)), parcel);
         }
@@ -486,13 +486,19 @@ impl World {
                     self.network.send(Party::Edge(edge), from, Parcel::Died(edge));
                 }
             }
-            Output::Peer { to, term, message } => {
-                self.network.send(from, Party::Shard(to), Parcel::ToPeer(term, message));
+            Output::Peer {
+                to,
+                term,
+                known,
+                message,
+            } => {
+                self.network
+                    .send(from, Party::Shard(to), Parcel::ToPeer(term, known, message));
             }
             Output::AllPeers { term } => {
                 for other in (0..self.hosts.len()).filter(|other| *other != place) {
                     let to = Party::Shard(ShardId(other as u16));
-                    self.network.send(from, to, Parcel::ToPeer(term, ToPeer::Leading));
+                    self.network.send(from, to, Parcel::PeerLeads(term));
                 }
             }
             Output::Read(read) => self.hosts[place].reads.push_back(read),
@@ -804,8 +810,13 @@ impl World {
                     self.from_shard(place, shard, term, message);
                 }
             }
-            ((Party::Shard(from), Party::Shard(to)), Parcel::ToPeer(term, message)) => {
-                self.with_shard(usize::from(to.0), |shard, io| shard.from_peer(from, term, message, io));
+            ((Party::Shard(peer), Party::Shard(to)), Parcel::PeerLeads(term)) => {
+                self.with_shard(usize::from(to.0), |shard, io| shard.peer_leads(peer, term, io));
+            }
+            ((Party::Shard(from), Party::Shard(to)), Parcel::ToPeer(term, known, message)) => {
+                self.with_shard(usize::from(to.0), |shard, io| {
+                    shard.from_peer(from, term, known, message, io);
+                });
             }
             (link, parcel) => panic!("{parcel:?} on {link:?}"),
         }
