@@ -39,7 +39,7 @@ cluster-demo: build
 
 # Whole nodes in virtual time: SEEDS=5000 FIRST=1 TROUBLES=Killed,Mute (all: everything).
 simulate: setup
-	@export HERON_SEEDS=$(or $(SEEDS),1000) HERON_FIRST=$(or $(FIRST),1) HERON_TROUBLES=$(or $(TROUBLES),all); \
+	@export HERON_SEEDS=$(or $(SEEDS),1000) HERON_FIRST=$(or $(FIRST),1) $(if $(TROUBLES),HERON_TROUBLES=$(TROUBLES)); \
 	  $(CARGO) test --quiet -p heronry-node --lib node::simulation::seeds -- --nocapture --test-threads $$(nproc)
 
 test: setup check test-rust

@@ -20,7 +20,7 @@ use super::{
     log::Log,
     type_config::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types},
 };
-use crate::metrics;
+use crate::{blocking, metrics};
 
 /// What is applied in one write to the store, bytes of encoded entries.
 const APPLY_BYTES: usize = 1 << 20;
@@ -190,7 +190,7 @@ impl RaftStateMachine<Types> for Machine {
             SnapshotData::In(staging) => staging.install(),
             SnapshotData::Out(from) => store.import(shard, from.export(shard)?),
         };
-        let installed = tokio::task::spawn_blocking(install).await;
+        let installed = blocking(install).await;
         let applied = installed
             .map_err(io::Error::other)?
             .and_then(Applied::from_bytes)

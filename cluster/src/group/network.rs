@@ -22,7 +22,7 @@ use super::{
     type_config::{Snapshot, Types, Vote},
 };
 use crate::{
-    PeerId, Wire, WireError,
+    PeerId, Wire, WireError, blocking,
     liveness::Epoch,
     message::{self, Request},
     metrics,
@@ -178,7 +178,7 @@ impl Way {
         let failed = |error: String| StreamingError::Unreachable(unreachable_error(WireError(error)));
         let at_least = snapshot.meta.last_log_id;
         let (state, store, shard, me) = (Arc::clone(&self.state), Arc::clone(&self.store), self.shard, self.me);
-        let begun = tokio::task::spawn_blocking(move || state.begin_sending(me, &*store, shard, at_least)).await;
+        let begun = blocking(move || state.begin_sending(me, &*store, shard, at_least)).await;
         let begun = begun.map_err(|error| failed(error.to_string()))?;
         let (Sending { id, view, .. }, _using) = begun.map_err(|error| failed(error.to_string()))?;
         let name: Bytes = id.0.to_be_bytes().to_vec().into();

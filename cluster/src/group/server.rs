@@ -16,7 +16,7 @@ use super::{
     machine::SnapshotData,
     type_config::{LogId, Snapshot, SnapshotMeta, Types, Vote},
 };
-use crate::PeerId;
+use crate::{PeerId, blocking};
 
 impl Group {
     /// Answers what another replica asks.
@@ -199,7 +199,7 @@ impl Group {
         while !whole {
             let chunk = chunks.next().await.unwrap_or_else(|| Err("it has no end".to_owned()));
             let chunk = chunk.map_err(|error| format!("the snapshot has ended early: {error}"))?;
-            let taken = tokio::task::spawn_blocking(move || (staging.take(chunk), staging)).await;
+            let taken = blocking(move || (staging.take(chunk), staging)).await;
             let taken = taken.map_err(|error| error.to_string())?;
             staging = taken.1;
             whole = taken.0.map_err(|error| error.to_string())?;
@@ -224,7 +224,7 @@ impl Group {
         let name = name.try_into().map(u128::from_be_bytes);
         let id = SnapshotId(name.map_err(|_| "a snapshot has no name")?);
         let (store, shard) = (Arc::clone(&self.0.store), self.0.shard);
-        let staging = tokio::task::spawn_blocking(move || store.stage(shard, Some(id))).await;
+        let staging = blocking(move || store.stage(shard, Some(id))).await;
         let staging = staging.map_err(|error| error.to_string())?;
         let staging = staging.map_err(|error| error.to_string())?;
         Ok(Coming(Some(staging)))
@@ -267,7 +267,7 @@ impl Drop for Coming {
         let Some(staging) = self.0.take() else { return };
         // Without a runtime it is put away here.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(move || drop(staging));
+            runtime.spawn(blocking(move || drop(staging)));
         }
     }
 }

@@ -170,6 +170,15 @@ impl Host {
         drop(process);
     }
 
+    /// Another machine takes its place: nothing of what it knew is there any more.
+    pub(super) fn replace(&mut self) {
+        self.crash(false);
+        self.store = MemoryStore::new(NodeId(u64::from(self.number) + 1000 * self.starts));
+        self.store.hold_syncs();
+        self.data = tempfile::tempdir().expect("a directory");
+        self.start();
+    }
+
     /// Whether it belongs to a cluster and devices could log in.
     pub(super) fn is_open(&self) -> bool {
         let process = self.process.as_ref();

@@ -31,7 +31,7 @@ use self::world::World;
 use heronry_loadtest::history::{History, Summary, check};
 
 /// Seeds of one test; there are [`PARTS`] such tests.
-const SEEDS: u64 = 4;
+const SEEDS: u64 = 50;
 const PARTS: u64 = 4;
 
 fn number(name: &str) -> Option<u64> {

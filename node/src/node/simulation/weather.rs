@@ -7,6 +7,9 @@ use super::{net::HostId, world::World};
 /// How long the weather is bad, milliseconds.
 const STORM: u64 = 25_000;
 
+/// The feature level of a newer program than the one that is installed at first.
+const NEWER: u32 = 2;
+
 /// What may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -35,13 +38,18 @@ pub(super) enum Trouble {
     WrongClock,
     /// The other clock goes too fast or too slow.
     Drift,
+    /// The process is replaced by one of a newer program.
+    Upgraded,
+    /// An edge is drained, and another machine takes its place.
+    Drained,
 }
 
 use Trouble::{
-    Broken, Dark, Deaf, Drift, HungDisk, Isolated, Killed, Mute, Parted, PartedOneWay, Slow, Stopped, WrongClock,
+    Broken, Dark, Deaf, Drained, Drift, HungDisk, Isolated, Killed, Mute, Parted, PartedOneWay, Slow, Stopped,
+    Upgraded, WrongClock,
 };
 
-const ALL: [Trouble; 13] = [
+const ALL: [Trouble; 15] = [
     Killed,
     Dark,
     Isolated,
@@ -55,10 +63,9 @@ const ALL: [Trouble; 13] = [
     Stopped,
     WrongClock,
     Drift,
+    Upgraded,
+    Drained,
 ];
-
-/// What goes wrong unless `HERON_TROUBLES` says otherwise.
-const TRIED: &[Trouble] = &[Slow, WrongClock, Drift];
 
 /// What is wrong just now.
 pub(super) struct Weather {
@@ -82,13 +89,9 @@ impl Weather {
         let mut kinds = ALL.to_vec();
         random.shuffle(&mut kinds);
         kinds.truncate(random.usize(1..6));
-        match std::env::var("HERON_TROUBLES") {
-            Ok(wanted) if wanted == "all" => {}
-            Ok(wanted) => {
-                kinds = ALL.to_vec();
-                kinds.retain(|kind| wanted.split(',').any(|name| name == format!("{kind:?}")));
-            }
-            Err(_) => kinds.retain(|kind| TRIED.contains(kind)),
+        if let Ok(wanted) = std::env::var("HERON_TROUBLES") {
+            kinds = ALL.to_vec();
+            kinds.retain(|kind| wanted.split(',').any(|name| name == format!("{kind:?}")));
         }
         Self {
             ends: now + STORM,
@@ -145,7 +148,14 @@ impl Weather {
         if known || (is_core(wrong.host) && afflicted > 0 && world.random.u8(..4) > 0) {
             return;
         }
+        let is_mere_edge = !world.hosts[&wrong.host].is_core;
+        if wrong.trouble == Drained && !is_mere_edge {
+            return;
+        }
         world.say(&format!("{wrong:?}"));
+        if wrong.trouble == Drained {
+            world.drain(wrong.host);
+        }
         let (now, random) = (world.now, &mut world.random);
         let host = world.hosts.get_mut(&wrong.host).expect("a machine");
         match wrong.trouble {
@@ -159,7 +169,11 @@ impl Weather {
                 host.skew = if random.bool() { by } else { -by };
             }
             Drift => host.drift = random.i64(-5..=5),
-            Slow | Isolated | Mute | Deaf | Parted | PartedOneWay => {}
+            Upgraded => {
+                host.crash(false);
+                host.feature_level = NEWER;
+            }
+            Slow | Isolated | Mute | Deaf | Parted | PartedOneWay | Drained => {}
         }
         self.wrong.push(wrong);
     }
@@ -199,7 +213,8 @@ fn end(wrong: &Wrong, world: &mut World) {
         return;
     };
     match wrong.trouble {
-        Killed | Dark => host.start(),
+        Killed | Dark | Upgraded => host.start(),
+        Drained => host.replace(),
         HungDisk => host.hung_disk = None,
         Stopped => host.go_on(),
         WrongClock => host.skew = 0,

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     device::{Device, Devices, Identity, keys},
-    host::{Host, PEER_PORT, run_for, runtime},
+    host::{C2S_PORT, Host, PEER_PORT, run_for, runtime},
     net::{HostId, Network, address},
     weather::Weather,
 };
@@ -71,22 +71,25 @@ impl World {
             random,
             settled: Vec::new(),
         };
-        if world.random.bool() {
+        let apart = world.random.bool();
+        // Who was away for a while needs a snapshot, or finds what it has missed in the log.
+        let log_bytes_max = if world.random.bool() { 2 << 10 } else { 4 << 20 };
+        if apart {
             for core in 1..=3 {
-                world.machine(core, &[Role::Core]);
+                world.machine(core, &[Role::Core], log_bytes_max);
             }
             for edge in 4..=5 {
-                world.machine(edge, &[Role::Edge]);
+                world.machine(edge, &[Role::Edge], log_bytes_max);
             }
         } else {
             for both in 1..=3 {
-                world.machine(both, &[Role::Core, Role::Edge]);
+                world.machine(both, &[Role::Core, Role::Edge], log_bytes_max);
             }
         }
         world
     }
 
-    fn machine(&mut self, number: HostId, roles: &[Role]) {
+    fn machine(&mut self, number: HostId, roles: &[Role], log_bytes_max: usize) {
         let mut config = Config {
             roles: roles.to_vec(),
             ..Config::default()
@@ -98,6 +101,8 @@ impl World {
         config.auth.mechanisms = vec![Mechanism::ScramSha256];
         config.limits.rate.enabled = false;
         config.limits.group.shards = SHARDS;
+        config.limits.group.log_bytes_max = log_bytes_max;
+        config.edge.advertise = Some(address(number, C2S_PORT).to_string());
         config.peer.listen = Some(address(number, PEER_PORT));
         config.peer.insecure = true;
         config.peer.seeds = (1..=3).map(|seed| address(seed, PEER_PORT).to_string()).collect();
@@ -237,6 +242,26 @@ impl World {
                 resource: clerks.to_owned(),
                 friends: Vec::new(),
                 resume_seconds,
+            });
+        }
+    }
+
+    /// Has a machine drained, by the first core that can be asked.
+    pub(super) fn drain(&self, host: HostId) {
+        let Some(leaving) = self.hosts.get(&host).map(|host| host.store().node_id()) else {
+            return;
+        };
+        let mut cores = self
+            .hosts
+            .values()
+            .filter(|host| host.is_core && host.stopped.is_none());
+        if let Some((node, runtime)) = cores.find_map(|host| host.node().zip(host.runtime())) {
+            let devices = Arc::clone(&self.devices);
+            runtime.spawn(async move {
+                let said = node.broker().cluster_drain(leaving.to_string()).await;
+                if devices.aloud {
+                    println!("       draining {leaving}: {said:?}");
+                }
             });
         }
     }
