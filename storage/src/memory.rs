@@ -556,4 +556,25 @@ impl Rows for MemoryRows {
         });
         rows.map_err(|error| RowsError(error.to_string()))
     }
+
+    fn scan_back(&self, prefix: &[u8], before: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, RowsError> {
+        if prefix.len() < SLOT_BYTES {
+            return Err(RowsError("a scan needs a slot".to_owned()));
+        }
+        if before <= prefix {
+            return Ok(Vec::new());
+        }
+        let rows = self.store.read(self.shard, |shard| {
+            shard
+                .rows
+                .range::<[u8], _>((Bound::Included(prefix), Bound::Excluded(before)))
+                .rev()
+                .skip_while(|(key, _)| !key.starts_with(prefix))
+                .take_while(|(key, _)| key.starts_with(prefix))
+                .take(limit)
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
+        });
+        rows.map_err(|error| RowsError(error.to_string()))
+    }
 }

@@ -31,4 +31,8 @@ impl Rows for ShardRows {
     fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, RowsError> {
         self.0.scan(prefix, from, limit)
     }
+
+    fn scan_back(&self, prefix: &[u8], before: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, RowsError> {
+        self.0.scan_back(prefix, before, limit)
+    }
 }

@@ -13,11 +13,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::jid::{BareJid, FullJid, Jid};
 use crate::rows::Timestamp;
 use crate::sasl::{Credentials, ScramHash, ScramKeys};
 use crate::stanza::{Stanza, StanzaError};
 use crate::stream::StreamError;
+use crate::xep::pubsub::Standing;
+use crate::xep::pubsub::effect::PubsubEffect;
 
 /// A set of slots whose entities are evaluated in one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -425,14 +429,74 @@ pub enum ToPeer {
     Durable {
         /// Its number, from 1.
         number: u64,
-        /// The stanza to route to its `to`.
-        stanza: Arc<Stanza>,
+        /// What is to be done.
+        effect: Durable,
     },
     /// Durable effects up to this number are done.
     Done {
         /// The last one.
         number: u64,
     },
+    /// Asks what an account of the receiver thinks of somebody. Ephemeral: kept by the sender until answered.
+    Ask(Ask),
+    /// Answers a [`Self::Ask`].
+    Stands {
+        /// Which one.
+        number: u64,
+        /// What that is.
+        standing: Standing,
+    },
+}
+
+/// What one shard owes another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// This stanza is routed to its `to`.
+    Stanza(Arc<Stanza>),
+    /// Pubsub nodes and the shards of their subscribers. Not below feature level 2.
+    Pubsub(Arc<PubsubEffect>),
+}
+
+/// What [`Durable::encode`] begins with that is no stanza: those begin with their version, 1.
+const PUBSUB: u8 = 2;
+
+impl Durable {
+    /// As bytes for rows and links.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Stanza(stanza) => stanza.encode(),
+            Self::Pubsub(effect) => Self::pubsub_bytes(&effect.encode()),
+        }
+    }
+
+    /// The bytes of an effect of pubsub that is encoded already.
+    pub(crate) fn pubsub_bytes(effect: &[u8]) -> Bytes {
+        [&[PUBSUB], effect].concat().into()
+    }
+
+    /// The encoded effect of pubsub in these bytes, if it is one.
+    pub(crate) fn pubsub_in(bytes: &Bytes) -> Option<Bytes> {
+        (bytes.first() == Some(&PUBSUB)).then(|| bytes.slice(1..))
+    }
+
+    /// Reads what [`Self::encode`] wrote; `None` when it is something else.
+    pub fn decode(bytes: Bytes) -> Option<Self> {
+        match Self::pubsub_in(&bytes) {
+            Some(effect) => PubsubEffect::decode(effect).map(Arc::new).map(Self::Pubsub),
+            None => Stanza::decode(bytes).ok().map(Arc::new).map(Self::Stanza),
+        }
+    }
+}
+
+/// What a pubsub node has to know before it answers somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Names it to its sender.
+    pub number: u64,
+    /// The account that is asked.
+    pub account: BareJid,
+    /// About whom.
+    pub about: BareJid,
 }
 
 /// A stanza on its way between accounts.

@@ -34,6 +34,18 @@ pub(super) fn prepare(loaded: &mut Loaded) -> Result<(), ConfigError> {
         };
         served.domain().clone_into(domain);
     }
+    let label = &loaded.config.pubsub.service;
+    for service in loaded.config.pubsub_services() {
+        let key = "pubsub.service";
+        if loaded.config.domains.iter().any(|domain| **domain == *service) {
+            let problem = format!("is `{label}`, and `{service}` is one of `domains`");
+            return Err(refuse(key, problem, loaded.source(key)));
+        }
+        if BareJid::new(None, &service).map_or(true, |prepared| prepared.domain() != &*service) {
+            let problem = format!("is `{label}`, which is no label of a domain in lower case");
+            return Err(refuse(key, problem, loaded.source(key)));
+        }
+    }
     for admin in &mut loaded.config.auth.admins {
         let problem = match BareJid::parse(admin) {
             Ok(prepared) if prepared.local().is_some() => {

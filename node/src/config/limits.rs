@@ -5,7 +5,9 @@ use std::time::Duration;
 use heronry_cluster::transport::TransportLimits;
 use heronry_xmpp::{
     edge::{EdgeLimits, Patience},
-    shard, xml,
+    shard,
+    xep::pubsub,
+    xml,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,6 +66,8 @@ pub struct Limits {
     pub edge: Edge,
     /// `[limits.shard]`
     pub shard: Shard,
+    /// `[limits.pubsub]`
+    pub pubsub: Pubsub,
     /// `[limits.group]`
     pub group: Group,
     /// `[limits.link]`
@@ -261,6 +265,48 @@ pub struct Shard {
     #[serde(with = "units::duration")]
     #[schemars(with = "units::Time")]
     pub entity_linger: Duration,
+}
+
+/// `[limits.pubsub]`: what pubsub nodes keep and do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pubsub {
+    /// Nodes of one service in one shard; beyond it nobody creates one there: `resource-constraint`.
+    pub nodes_per_shard_max: u32,
+    /// Items of one node, whatever its configuration says; beyond it happens what its `pubsub#publish_node_full` says.
+    pub items_per_node_max: u32,
+    /// How many items a node keeps that nobody configures.
+    pub default_items: u32,
+    /// Items of one request to publish or retract; beyond it the request gets `not-allowed` with `max-items-exceeded`.
+    pub batch_items_max: u16,
+    /// Largest payload, whatever the node's configuration says; beyond it the request gets `not-acceptable` with
+    /// `payload-too-big`.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub payload_bytes_max: usize,
+    /// Subscriptions to one node; beyond it the request gets `policy-violation` with `too-many-subscriptions`.
+    pub subscriptions_per_node_max: u32,
+    /// Subscriptions of one address to one node, each with options of its own; beyond it likewise.
+    pub subscriptions_per_jid_max: u16,
+    /// Subscriptions to one node that wait for approval; beyond it likewise.
+    pub pending_per_node_max: u32,
+    /// Entities affiliated with one node; beyond it an owner gets `not-acceptable`.
+    pub affiliations_per_node_max: u32,
+    /// Owners of one node; beyond it an owner gets `not-acceptable`.
+    pub owners_per_node_max: u16,
+    /// Entries of one page of items, nodes, subscriptions or affiliations; what is left is on the next page.
+    pub page_entries_max: u16,
+    /// Bytes of the items of one page, one item more or less; what is left is on the next page. With it and `payload_bytes_max`, a
+    /// page must fit a stanza.
+    #[serde(with = "units::bytes")]
+    #[schemars(with = "units::Bytes")]
+    pub page_bytes_max: usize,
+    /// Rows that are removed at once of what a deleted or purged node leaves, before other work has its turn.
+    pub leftover_rows: u32,
+    /// Subscribers that are notified at once, before other work has its turn.
+    pub follower_rows: u32,
+    /// Requests of one shard's devices that ask all shards and have not been answered; the next gets `resource-constraint`.
+    pub gatherings_max: u32,
 }
 
 /// `[limits.group]`: the Raft group of each shard.
@@ -464,6 +510,7 @@ impl Limits {
             asking_timeout: shard.asking_timeout,
             executed_keep: shard.executed_keep,
             drain_rows: count(shard.drain_rows),
+            pubsub: self.pubsub.limits(),
         }
     }
 
@@ -632,6 +679,7 @@ impl Default for Limits {
             before_auth: BeforeAuth::default(),
             edge: Edge::default(),
             shard: Shard::default(),
+            pubsub: Pubsub::default(),
             group: Group::default(),
             link: Link::default(),
             storage: Store::default(),
@@ -718,6 +766,53 @@ impl Default for Shard {
             entries_in_flight_max: u8::try_from(inbox.entries_in_flight_max).unwrap_or(u8::MAX),
             entities_active_max: number(inbox.entities_active_max),
             entity_linger: inbox.entity_linger,
+        }
+    }
+}
+
+impl Pubsub {
+    fn limits(&self) -> pubsub::Limits {
+        pubsub::Limits {
+            nodes_per_shard_max: self.nodes_per_shard_max.into(),
+            items_per_node_max: self.items_per_node_max,
+            default_items: self.default_items,
+            batch_items_max: count(self.batch_items_max.into()),
+            payload_bytes_max: self.payload_bytes_max,
+            subscriptions_per_node_max: self.subscriptions_per_node_max.into(),
+            subscriptions_per_jid_max: count(self.subscriptions_per_jid_max.into()),
+            pending_per_node_max: self.pending_per_node_max.into(),
+            affiliations_per_node_max: self.affiliations_per_node_max.into(),
+            owners_per_node_max: count(self.owners_per_node_max.into()),
+            page_entries_max: count(self.page_entries_max.into()),
+            page_bytes_max: self.page_bytes_max,
+            leftover_rows: count(self.leftover_rows),
+            follower_rows: count(self.follower_rows),
+            gatherings_max: count(self.gatherings_max),
+        }
+    }
+}
+
+impl Default for Pubsub {
+    fn default() -> Self {
+        let limits = pubsub::Limits::default();
+        let few = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+        let many = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        Self {
+            nodes_per_shard_max: many(limits.nodes_per_shard_max),
+            items_per_node_max: limits.items_per_node_max,
+            default_items: limits.default_items,
+            batch_items_max: few(limits.batch_items_max),
+            payload_bytes_max: limits.payload_bytes_max,
+            subscriptions_per_node_max: many(limits.subscriptions_per_node_max),
+            subscriptions_per_jid_max: few(limits.subscriptions_per_jid_max),
+            pending_per_node_max: many(limits.pending_per_node_max),
+            affiliations_per_node_max: many(limits.affiliations_per_node_max),
+            owners_per_node_max: few(limits.owners_per_node_max),
+            page_entries_max: few(limits.page_entries_max),
+            page_bytes_max: limits.page_bytes_max,
+            leftover_rows: number(limits.leftover_rows),
+            follower_rows: number(limits.follower_rows),
+            gatherings_max: number(limits.gatherings_max),
         }
     }
 }

@@ -53,6 +53,8 @@ pub struct Config {
     pub tls: Tls,
     /// `[auth]`
     pub auth: Auth,
+    /// `[pubsub]`
+    pub pubsub: Pubsub,
     /// `[admin]`
     pub admin: Admin,
     /// `[peer]`
@@ -186,6 +188,15 @@ pub enum Mechanism {
     Anonymous,
 }
 
+/// `[pubsub]`: publish-subscribe (XEP-0060).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pubsub {
+    /// The label that makes a domain's pubsub service of the domain: `pubsub.example.org` is that of `example.org`. When empty there
+    /// are none. Nodes of a service belong to its address, so another label finds none of them.
+    pub service: String,
+}
+
 /// `[admin]`: the port for operators: health, metrics, and the Admin service that the command line uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -285,6 +296,7 @@ impl Default for Config {
             core: Core::default(),
             tls: Tls::default(),
             auth: Auth::default(),
+            pubsub: Pubsub::default(),
             admin: Admin::default(),
             peer: Peer::default(),
             storage: Storage::default(),
@@ -292,6 +304,23 @@ impl Default for Config {
             telemetry: Telemetry::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+impl Default for Pubsub {
+    fn default() -> Self {
+        Self {
+            service: "pubsub".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// The domains of pubsub services.
+    pub(crate) fn pubsub_services(&self) -> Vec<Box<str>> {
+        let label = &self.pubsub.service;
+        let domains = self.domains.iter().filter(|_| !label.is_empty());
+        domains.map(|domain| format!("{label}.{domain}").into()).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU8, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
 };
 
 use bytes::Bytes;
@@ -29,6 +29,7 @@ pub(crate) struct Router {
     /// Of each node the process heard of last.
     lives: Mutex<BTreeMap<NodeId, Life>>,
     alone: AtomicBool,
+    feature_level: AtomicU32,
     /// As if no majority supported this node.
     #[cfg(test)]
     withholds_leases: AtomicBool,
@@ -78,6 +79,7 @@ impl Router {
             leaders,
             lives: Mutex::default(),
             alone: AtomicBool::new(true),
+            feature_level: AtomicU32::new(0),
             #[cfg(test)]
             withholds_leases: AtomicBool::new(false),
         })
@@ -126,6 +128,18 @@ impl Router {
     pub(crate) fn set_alone(&self, alone: bool) {
         if self.alone.swap(alone, Ordering::AcqRel) != alone {
             self.control_all(|| Control::Alone(alone));
+        }
+    }
+
+    /// The cluster's feature level; zero as long as it is not known.
+    pub(crate) fn feature_level(&self) -> u32 {
+        self.feature_level.load(Ordering::Acquire)
+    }
+
+    /// The cluster's feature level is this one.
+    pub(crate) fn set_feature_level(&self, level: u32) {
+        if self.feature_level.fetch_max(level, Ordering::AcqRel) < level {
+            self.control_all(|| Control::FeatureLevel(level));
         }
     }
 

@@ -33,9 +33,11 @@ impl CorePart {
         let threads = Threads::of_shards(middle.threads, config.core.threads.map_or(cores, usize::from))?;
         let shard_config = Arc::new(shard::Config {
             domains: config.domains.iter().map(|domain| domain.as_str().into()).collect(),
+            pubsub_services: config.pubsub_services(),
             map: middle.map.clone(),
             node: middle.hub.id().node,
             alone: middle.router.is_alone(),
+            feature_level: middle.router.feature_level(),
             limits: config.limits.shard_limits(),
             registration: config.auth.registration,
             version: env!("CARGO_PKG_VERSION"),

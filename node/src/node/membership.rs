@@ -34,7 +34,7 @@ use crate::{
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// The highest feature level this program knows.
-pub(super) const FEATURE_LEVEL: u32 = 1;
+pub(super) const FEATURE_LEVEL: u32 = heronry_xmpp::shard::FEATURE_LEVEL;
 
 /// In builds with debug assertions, this variable of the environment names another level: a test can have the program that comes after this one
 /// in its cluster.
@@ -294,8 +294,12 @@ async fn follow(weak: WeakMember, peering: Peering) {
     loop {
         let Some(member) = weak.upgrade() else { return };
         groups.borrow_and_update();
-        let others = map.borrow_and_update().as_ref().map(|map| map.members().count());
+        let (others, level) = match &*map.borrow_and_update() {
+            Some(map) => (Some(map.members().count()), map.feature_level),
+            None => (None, 0),
+        };
         peering.set_alone(others.is_none_or(|members| members <= 1));
+        peering.set_feature_level(level);
         let mut here = member.groups().list();
         here.retain(|group| group.shard() != METADATA);
         let now: BTreeSet<_> = here.iter().map(|group| group.shard()).collect();

@@ -46,6 +46,11 @@ impl Peering {
         self.router.set_alone(alone);
     }
 
+    /// The cluster's feature level: what shards write and say that older programs do not know.
+    pub fn set_feature_level(&self, level: u32) {
+        self.router.set_feature_level(level);
+    }
+
     /// The link with that process works; `again`: it worked before, and what was under way then may be lost.
     pub fn up(&self, peer: EdgeId, again: bool) {
         self.router.up(peer, again);

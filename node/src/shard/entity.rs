@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use heronry_cluster::{Rows as _, ShardRows, blocking};
 use heronry_xmpp::{
-    link::{SessionId, ShardId, Term},
+    link::{ShardId, Term},
     rows::RowsError,
-    shard::Read,
+    shard::{Read, Reader},
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime};
 
@@ -19,13 +19,13 @@ use super::{
     metrics,
 };
 
-/// The active sessions of a shard.
+/// What reads rows for a shard: active sessions, and notifications.
 pub(super) struct Entities {
     shard: ShardId,
     rows: ShardRows,
     inboxes: Arc<Inboxes>,
     limits: ShardLimits,
-    active: HashMap<SessionId, Active>,
+    active: HashMap<Reader, Active>,
     /// Pages that wait until fewer sessions are active; each session wants one at most.
     deferred: VecDeque<(Term, Read)>,
 }
@@ -58,15 +58,15 @@ impl Entities {
     /// Has a page read; it comes as [`Control::Page`].
     pub(super) fn read(&mut self, term: Term, read: Read, elapsed: Duration) {
         let full = self.active.len() >= self.limits.entities_active_max;
-        if full && !self.active.contains_key(&read.session) {
+        if full && !self.active.contains_key(&read.reader) {
             metrics::entity_deferred();
             return self.deferred.push_back((term, read));
         }
-        let Some(active) = self.activated(read.session, elapsed) else {
+        let Some(active) = self.activated(read.reader, elapsed) else {
             let rows = Err(RowsError("no actor could be started".to_owned()));
             return self.give(Control::Page {
                 term,
-                session: read.session,
+                reader: read.reader,
                 ticket: read.ticket,
                 rows,
             });
@@ -77,8 +77,8 @@ impl Entities {
         let _ = active.actor.cast(Page { term, read });
     }
 
-    fn activated(&mut self, session: SessionId, elapsed: Duration) -> Option<&mut Active> {
-        if !self.active.contains_key(&session) {
+    fn activated(&mut self, reader: Reader, elapsed: Duration) -> Option<&mut Active> {
+        if !self.active.contains_key(&reader) {
             let entity = Entity {
                 shard: self.shard,
                 rows: self.rows.clone(),
@@ -91,14 +91,14 @@ impl Entities {
                 last_used: elapsed,
                 reading: 0,
             };
-            self.active.insert(session, active);
+            self.active.insert(reader, active);
         }
-        self.active.get_mut(&session)
+        self.active.get_mut(&reader)
     }
 
     /// A page has come.
-    pub(super) fn page_read(&mut self, session: SessionId) {
-        if let Some(active) = self.active.get_mut(&session) {
+    pub(super) fn page_read(&mut self, reader: Reader) {
+        if let Some(active) = self.active.get_mut(&reader) {
             active.reading = active.reading.saturating_sub(1);
         }
     }
@@ -158,14 +158,14 @@ impl Actor for Entity {
 
     async fn handle(&self, _: ActorRef<Page>, page: Page, (): &mut ()) -> Result<(), ActorProcessingErr> {
         let Page { term, read } = page;
-        let (session, ticket, rows) = (read.session, read.ticket, self.rows.clone());
+        let (reader, ticket, rows) = (read.reader, read.ticket, self.rows.clone());
         // The disk may be slow, and the threads of shards must not wait for it.
         let scan = blocking(move || rows.scan(&read.prefix, &read.from, read.limit));
         let rows = scan.await.unwrap_or_else(|error| Err(RowsError(error.to_string())));
         if let Some(inbox) = self.inboxes.of(self.shard) {
             inbox.control(Control::Page {
                 term,
-                session,
+                reader,
                 ticket,
                 rows,
             });

@@ -84,6 +84,7 @@ impl Evaluator {
         let inboxes = around.router.inboxes();
         let mut shard = Shard::new(id, Arc::clone(&around.config));
         shard.set_alone(around.router.is_alone());
+        shard.set_feature_level(around.router.feature_level());
         Self {
             id,
             shard,
@@ -313,6 +314,7 @@ impl Evaluator {
             }
             Control::EdgeDied(edge) => self.step(|shard, io| shard.edge_died(edge, io)),
             Control::Alone(alone) => self.shard.set_alone(alone),
+            Control::FeatureLevel(level) => self.shard.set_feature_level(level),
             Control::Proposed {
                 term,
                 no,
@@ -334,14 +336,14 @@ impl Evaluator {
             }
             Control::Page {
                 term,
-                session,
+                reader,
                 ticket,
                 rows,
             } => {
-                self.entities.page_read(session);
+                self.entities.page_read(reader);
                 match rows {
                     Ok(rows) if term == self.shard.term() => {
-                        self.step(|shard, io| shard.page(session, ticket, rows, io));
+                        self.step(|shard, io| shard.page(reader, ticket, rows, io));
                     }
                     Ok(_) => {}
                     Err(error) => self.unreadable(&error),

@@ -6,9 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use heronry_cluster::{Leadership, ProposeError};
 use heronry_xmpp::{
-    link::{Conn, EdgeId, SessionId, ShardId, Term, ToPeer, ToShard},
+    link::{Conn, EdgeId, ShardId, Term, ToPeer, ToShard},
     rows::{Key, RowsError, Value},
-    shard::{Administer, Administered, BatchNo},
+    shard::{Administer, Administered, BatchNo, Reader},
 };
 use ractor::ActorRef;
 use tokio::sync::oneshot;
@@ -127,6 +127,8 @@ pub(crate) enum Control {
     EdgeDied(EdgeId),
     /// There are other nodes, or there are none.
     Alone(bool),
+    /// The cluster's feature level is this one.
+    FeatureLevel(u32),
     /// A proposal has ended.
     Proposed {
         /// The term it was evaluated in.
@@ -142,8 +144,8 @@ pub(crate) enum Control {
     Page {
         /// The term in which it was asked for.
         term: Term,
-        /// For which session.
-        session: SessionId,
+        /// For whom.
+        reader: Reader,
         /// For which of its reads.
         ticket: u64,
         /// The rows.

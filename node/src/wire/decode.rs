@@ -7,13 +7,14 @@ use heronry_proto::link::{self as proto, item, origin, to_edge, to_peer, to_shar
 use heronry_xmpp::{
     jid::{BareJid, FullJid, Jid},
     link::{
-        Attachment, Binding, Conn, Delivery, Finding, Forward, Managed, Memory, Origin, ResumeRefused, SessionId,
-        ShardId, Tell, Term, ToEdge, ToPeer, ToShard,
+        Ask, Attachment, Binding, Conn, Delivery, Durable, Finding, Forward, Managed, Memory, Origin, ResumeRefused,
+        SessionId, ShardId, Tell, Term, ToEdge, ToPeer, ToShard,
     },
     rows::Timestamp,
     sasl::{Credentials, ScramHash, ScramKeys},
     stanza::{Stanza, StanzaError},
     stream::StreamError,
+    xep::pubsub::Standing,
     xml::{Element, Limits},
 };
 
@@ -240,9 +241,21 @@ fn to_peer(message: proto::ToPeer) -> Read<ToPeer> {
         Some(to_peer::Message::Told(number)) => ToPeer::Told { number },
         Some(to_peer::Message::Durable(durable)) => ToPeer::Durable {
             number: durable.number,
-            stanza: stanza(&durable.stanza)?,
+            effect: effect(&durable.effect)?,
         },
         Some(to_peer::Message::Done(number)) => ToPeer::Done { number },
+        Some(to_peer::Message::Ask(ask)) => ToPeer::Ask(Ask {
+            number: ask.number,
+            account: account(&ask.account)?,
+            about: account(&ask.about)?,
+        }),
+        Some(to_peer::Message::Stands(stands)) => ToPeer::Stands {
+            number: stands.number,
+            standing: Standing {
+                subscribed: stands.subscribed,
+                groups: stands.groups,
+            },
+        },
         None => return no("an unknown message to a shard from another"),
     })
 }
@@ -278,6 +291,10 @@ fn origin(origin: Option<proto::Origin>) -> Read<Origin> {
 /// A stanza of its own: one that is kept must not keep the whole frame in memory.
 fn stanza(bytes: &Bytes) -> Read<Arc<Stanza>> {
     Stanza::decode(Bytes::copy_from_slice(bytes)).map_or(no("what is no stanza"), |stanza| Ok(Arc::new(stanza)))
+}
+
+fn effect(bytes: &Bytes) -> Read<Durable> {
+    Durable::decode(Bytes::copy_from_slice(bytes)).map_or(no("what is no effect"), Ok)
 }
 
 fn presence(bytes: Option<&Bytes>) -> Read<Option<Arc<Stanza>>> {

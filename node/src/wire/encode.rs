@@ -261,11 +261,21 @@ fn to_peer(to: ShardId, known: Term, message: &ToPeer) -> proto::ToPeer {
             probes: tell.probes.iter().map(name).collect(),
         }),
         ToPeer::Told { number } => to_peer::Message::Told(*number),
-        ToPeer::Durable { number, stanza } => to_peer::Message::Durable(to_peer::Durable {
+        ToPeer::Durable { number, effect } => to_peer::Message::Durable(to_peer::Durable {
             number: *number,
-            stanza: stanza.encode(),
+            effect: effect.encode(),
         }),
         ToPeer::Done { number } => to_peer::Message::Done(*number),
+        ToPeer::Ask(ask) => to_peer::Message::Ask(to_peer::Ask {
+            number: ask.number,
+            account: name(&ask.account),
+            about: name(&ask.about),
+        }),
+        ToPeer::Stands { number, standing } => to_peer::Message::Stands(to_peer::Stands {
+            number: *number,
+            subscribed: standing.subscribed,
+            groups: standing.groups.clone(),
+        }),
     };
     proto::ToPeer {
         to: to.0.into(),

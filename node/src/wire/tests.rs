@@ -3,12 +3,18 @@ use std::sync::Arc;
 use heronry_xmpp::{
     jid::{BareJid, FullJid, Jid},
     link::{
-        Attachment, Binding, Conn, Delivery, Finding, Forward, Managed, Memory, Origin, ResumeRefused, SessionId, Tell,
+        Ask as AskPeer, Attachment, Binding, Conn, Delivery, Durable, Finding, Forward, Managed, Memory, Origin,
+        ResumeRefused, SessionId, Tell,
     },
     rows::Timestamp,
     sasl::{Credentials, ScramHash, ScramKeys},
     stanza::{IqType, Kind, MessageType, PresenceType, Stanza, StanzaError},
     stream::StreamError,
+    xep::pubsub::{
+        Standing,
+        address::NodeAddress,
+        effect::{FollowerRow, Notify, PubsubEffect},
+    },
     xml::Element,
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -353,10 +359,43 @@ fn to_peer() -> BoxedStrategy<ToPeer> {
             })
         }),
         any::<u64>().prop_map(|number| ToPeer::Told { number }),
-        (any::<u64>(), stanza()).prop_map(|(number, stanza)| ToPeer::Durable { number, stanza }),
+        (any::<u64>(), durable()).prop_map(|(number, effect)| ToPeer::Durable { number, effect }),
         any::<u64>().prop_map(|number| ToPeer::Done { number }),
+        (any::<u64>(), bare(), bare())
+            .prop_map(|(number, account, about)| { ToPeer::Ask(AskPeer { number, account, about }) }),
+        (any::<u64>(), any::<bool>(), vec(".{0,8}", 0..3)).prop_map(|(number, subscribed, groups)| ToPeer::Stands {
+            number,
+            standing: Standing { subscribed, groups },
+        }),
     ]
     .boxed()
+}
+
+fn durable() -> impl Strategy<Value = Durable> {
+    let address = || NodeAddress::of_entity("pubsub.example.org/sensors").expect("an address");
+    let notify = (any::<u64>(), any::<u64>(), any::<bool>(), stanza());
+    prop_oneof![
+        stanza().prop_map(Durable::Stanza),
+        notify.prop_map(move |(incarnation, number, ends, stanza)| {
+            Durable::Pubsub(Arc::new(PubsubEffect::Notify(Notify {
+                address: address(),
+                incarnation,
+                number,
+                only_available: !ends,
+                ends,
+                stanza,
+            })))
+        }),
+        (any::<u64>(), jid(), ".{0,8}").prop_map(move |(incarnation, jid, subid)| {
+            Durable::Pubsub(Arc::new(PubsubEffect::Follow {
+                address: address(),
+                incarnation,
+                jid,
+                subid,
+                row: FollowerRow::default(),
+            }))
+        }),
+    ]
 }
 
 fn item() -> impl Strategy<Value = Item> {
@@ -503,7 +542,10 @@ fn a_stanza_that_is_kept_does_not_keep_the_frame() {
         term: Term::default(),
         to: ShardId(0),
         known: Term::default(),
-        message: ToPeer::Durable { number, stanza },
+        message: ToPeer::Durable {
+            number,
+            effect: Durable::Stanza(stanza),
+        },
     };
     let frame = written(
         1,

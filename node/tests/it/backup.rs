@@ -369,9 +369,9 @@ fn a_cluster_that_cannot_take_a_backup_is_left_as_it_is() {
             "the backup is of a broker that serves capulet.example, and this one does not: add it to `domains` at every node, or nobody there could log in",
         ),
         (
-            "\"feature_level\": 1",
+            "\"feature_level\": 2",
             "\"feature_level\": 77",
-            "the backup needs feature level 77, but this cluster is at 1, and this program knows 1: upgrade it first",
+            "the backup needs feature level 77, but this cluster is at 2, and this program knows 2: upgrade it first",
         ),
     ] {
         copy(&whole, &changed);

@@ -64,6 +64,11 @@ fn slixmpp_devices_make_friends_talk_block_and_part() {
 }
 
 #[test]
+fn slixmpp_devices_publish_and_subscribe() {
+    checks(&python(), "pubsub.py", &[], 7);
+}
+
+#[test]
 fn xmpp_js_devices_make_friends_talk_block_and_part() {
     checks("node", "friends.mjs", &["--modules", &modules()], 9);
 }

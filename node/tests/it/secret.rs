@@ -82,8 +82,8 @@ fn a_cluster_that_is_at_the_level_of_its_programs_is_not_upgraded() {
     let upgraded = place.run(&["cluster", "upgrade"]).ok();
     assert_eq!(
         upgraded.stdout,
-        "the cluster is at feature level 1 already, the highest that this node's program knows\n"
+        "the cluster is at feature level 2 already, the highest that this node's program knows\n"
     );
     let status = place.run(&["cluster", "status"]).ok().stdout;
-    assert!(status.contains(", feature level 1\n"), "{status}");
+    assert!(status.contains(", feature level 2\n"), "{status}");
 }

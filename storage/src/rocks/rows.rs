@@ -66,6 +66,36 @@ impl Rows for RocksRows {
             Ok(rows)
         })
     }
+
+    fn scan_back(&self, prefix: &[u8], before: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, RowsError> {
+        if before <= prefix {
+            return Ok(Vec::new());
+        }
+        self.read(|generation| {
+            let slotless = || RowsError("a scan needs a slot".to_owned());
+            let prefix_key = key::row(prefix, generation).ok_or_else(slotless)?;
+            // The end of the prefix, or a key within it.
+            let end = match before.starts_with(prefix) {
+                true => Some(key::row(before, generation).ok_or_else(slotless)?),
+                false => key::successor(&prefix_key),
+            };
+            let mut options = ReadOptions::default();
+            options.set_iterate_lower_bound(prefix_key);
+            if let Some(end) = end {
+                options.set_iterate_upper_bound(end);
+            }
+            let mut iterator = self.db.rocks.raw_iterator_cf_opt(&self.db.family(ROWS), options);
+            iterator.seek_to_last();
+            let mut rows = Vec::new();
+            while let Some((disk, value)) = iterator.item().filter(|_| rows.len() < limit) {
+                let key = key::row_key(disk).ok_or_else(|| RowsError("a row's key is malformed".to_owned()))?;
+                rows.push((key, Bytes::copy_from_slice(value)));
+                iterator.prev();
+            }
+            iterator.status().map_err(error)?;
+            Ok(rows)
+        })
+    }
 }
 
 fn error(failure: rocksdb::Error) -> RowsError {

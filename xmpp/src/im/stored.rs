@@ -8,6 +8,7 @@ use super::chat_state;
 use crate::jid::BareJid;
 use crate::rows::{Key, Table, Timestamp, account_key};
 use crate::stanza::{Kind, MessageType, Stanza};
+use crate::xep::date_time::date_time;
 use crate::xml::Element;
 
 /// XEP-0203's namespace.
@@ -57,48 +58,4 @@ pub(crate) fn delayed(stanza: &Stanza, at: Timestamp, domain: &str) -> Arc<Stanz
         .with_attr("from", domain)
         .with_attr("stamp", date_time(at));
     Arc::new(stanza.with_appended(&delay))
-}
-
-/// XEP-0082 §3.2, in UTC, to the second.
-fn date_time(at: Timestamp) -> String {
-    let seconds = at.0 / 1_000_000;
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
-/// The civil date of a day counted from 1970-01-01 (H. Hinnant's `civil_from_days`, for days that are not negative).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stamps_are_written_in_the_profile_of_xep_0082() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_031_669_011, "2002-09-10T14:43:31Z"),
-            (4_107_542_399, "2100-02-28T23:59:59Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(date_time(Timestamp(seconds * 1_000_000)), text);
-        }
-    }
 }

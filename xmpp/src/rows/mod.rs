@@ -78,6 +78,12 @@ pub trait Rows {
     /// # Errors
     /// When the store cannot be read.
     fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, RowsError>;
+
+    /// Up to `limit` rows whose keys start with `prefix` and are `< before`, the last first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn scan_back(&self, prefix: &[u8], before: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, RowsError>;
 }
 
 /// The store could not be read. Whoever meets this answers `internal-server-error` and gives the shard away.

@@ -90,4 +90,31 @@ impl Rows for View<'_> {
         rows.truncate(limit);
         Ok(rows)
     }
+
+    fn scan_back(&self, prefix: &[u8], before: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, RowsError> {
+        if self.overlay.rows.is_empty() {
+            return self.applied.scan_back(prefix, before, limit);
+        }
+        let (start, end) = (Key::copy_from_slice(prefix), Key::copy_from_slice(before.max(prefix)));
+        let pending: BTreeMap<&Key, &Option<Value>> = self
+            .overlay
+            .rows
+            .range(start..end)
+            .filter(|(key, _)| key.starts_with(prefix))
+            .map(|(key, pending)| (key, &pending.value))
+            .collect();
+        // As above.
+        let mut rows = self
+            .applied
+            .scan_back(prefix, before, limit.saturating_add(pending.len()))?;
+        rows.retain(|(key, _)| !pending.contains_key(key));
+        rows.extend(
+            pending
+                .into_iter()
+                .filter_map(|(key, value)| Some((key.clone(), value.clone()?))),
+        );
+        rows.sort_unstable_by(|(left, _), (right, _)| right.cmp(left));
+        rows.truncate(limit);
+        Ok(rows)
+    }
 }

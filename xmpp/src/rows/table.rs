@@ -34,6 +34,20 @@ pub enum Table {
     Blocked = 10,
     /// (account, session): a resource that is gone, and not everybody who saw it knows. Written by the account.
     Farewell = 11,
+    /// (node): its configuration, or where it has moved. Written by the pubsub node.
+    PubsubNode = 12,
+    /// (node): what changes with every publish. Written by the pubsub node.
+    PubsubState = 13,
+    /// (node, incarnation, account): what somebody is to it. Written by the pubsub node.
+    PubsubAffiliation = 14,
+    /// (node, incarnation, address, SubID): a subscription. Written by the pubsub node.
+    PubsubSubscription = 15,
+    /// (node, incarnation, end, address, SubID): when a subscription ends. Written by the pubsub node.
+    PubsubLease = 16,
+    /// (node, incarnation, generation, item). Written by the pubsub node.
+    PubsubItem = 17,
+    /// (node, incarnation, generation, place): the item there. Written by the pubsub node.
+    PubsubItemOrder = 18,
     /// (target shard, number): durable effects not yet done. Written by the shard.
     Outbox = 128,
     /// (target shard): the number of the last durable effect. Written by the shard.
@@ -44,6 +58,24 @@ pub enum Table {
     Deadline = 131,
     /// Which backup the shard restores or has restored, and how far that is. Written by the shard.
     Restored = 132,
+    /// (service, node): the shard's nodes, as a list shows them. Written by the pubsub node.
+    PubsubNodeOfShard = 133,
+    /// (service): how many they are. Written by the pubsub node.
+    PubsubNodeCount = 134,
+    /// (service, account, node, incarnation): the shard's nodes where somebody is affiliated or subscribed. Written by the pubsub node.
+    PubsubNodeOfEntity = 135,
+    /// (time, node): a node to look at when the time has come. Written by the pubsub node.
+    PubsubDeadline = 136,
+    /// (stamp): what remains to be done about a node, in slices. Written by the pubsub node.
+    PubsubLeftover = 137,
+    /// (node of any shard, incarnation, address, SubID): whom of this shard to notify. Written by the shard.
+    PubsubFollower = 138,
+    /// (stamp): a notification that is being delivered. Written by the shard.
+    PubsubNotifying = 139,
+    /// (stamp): a message that durable effects refer to. Written by the shard.
+    PubsubEvent = 140,
+    /// (account, node, incarnation, address, SubID): a follower for whom its presence matters. Written by the shard.
+    PubsubFollowed = 141,
 }
 
 /// The key of a row that belongs to an account: slot, table, bare JID, a zero byte (no JID contains one), `rest`.

@@ -269,7 +269,7 @@ impl Shard {
             .push(Effect::Administered(ticket, Administered::Imported(results)));
         if wrote {
             for account in accounts {
-                self.pipeline.will_write(&account.jid);
+                self.pipeline.will_write(account.jid.as_str());
             }
         }
         self.finish(turn, io);
@@ -439,6 +439,15 @@ mod tests {
                 .0
                 .iter()
                 .filter(|(key, _)| key.starts_with(prefix) && &key[..] >= from);
+            Ok(rows
+                .take(limit)
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect())
+        }
+
+        fn scan_back(&self, prefix: &[u8], before: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, RowsError> {
+            let rows = self.0.iter().rev();
+            let rows = rows.filter(|(key, _)| key.starts_with(prefix) && &key[..] < before);
             Ok(rows
                 .take(limit)
                 .map(|(key, value)| (key.clone(), value.clone()))

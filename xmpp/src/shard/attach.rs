@@ -243,6 +243,7 @@ impl Shard {
         for (account, session) in farewells {
             self.say_farewell_again(&account, session, io);
         }
+        self.go_on_notifying(io);
         self.send_outboxes(io);
         self.go_on_draining(io);
     }

@@ -6,19 +6,26 @@ use std::time::Duration;
 use crate::feature::Feature;
 use crate::jid;
 use crate::link::{NodeId, ShardId};
-use crate::xep;
+use crate::xep::{self, pubsub};
+
+/// The highest feature level of the cluster that shards know.
+pub const FEATURE_LEVEL: u32 = 2;
 
 /// Settings of a shard. The same for all shards of a cluster node.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The domains served, prepared (RFC 7622 §3.2).
     pub domains: Vec<Box<str>>,
+    /// The pubsub services: domains, prepared, that are none of `domains`.
+    pub pubsub_services: Vec<Box<str>>,
     /// Which shard each slot belongs to.
     pub map: ShardMap,
     /// The cluster node the shard is evaluated on.
     pub node: NodeId,
     /// Whether this is the only cluster node as the shard starts: then a stanza in its recipient's queue is as safe as it can be.
     pub alone: bool,
+    /// The cluster's feature level as the shard starts.
+    pub feature_level: u32,
     /// Bounds.
     pub limits: Limits,
     /// Whether accounts are made, changed and removed by XEP-0077.
@@ -34,9 +41,11 @@ impl Config {
     pub fn alone(domain: &str, shards: u16) -> Self {
         Self {
             domains: vec![domain.into()],
+            pubsub_services: vec![format!("pubsub.{domain}").into()],
             map: ShardMap::even(shards),
             node: NodeId::default(),
             alone: true,
+            feature_level: FEATURE_LEVEL,
             limits: Limits::default(),
             registration: false,
             version: env!("CARGO_PKG_VERSION"),
@@ -47,6 +56,11 @@ impl Config {
     /// Whether `domain` is served here.
     pub fn serves(&self, domain: &str) -> bool {
         self.domains.iter().any(|served| &**served == domain)
+    }
+
+    /// Whether the address is one of a pubsub service here.
+    pub fn is_pubsub_service(&self, jid: &jid::Jid) -> bool {
+        jid.local().is_none() && self.pubsub_services.iter().any(|service| &**service == jid.domain())
     }
 
     /// Whether the address is one of an account here, or of a resource of it.
@@ -77,6 +91,15 @@ impl ShardMap {
     /// The shard of a slot.
     pub fn shard_of(&self, slot: u16) -> ShardId {
         self.0.get(usize::from(slot)).copied().unwrap_or(ShardId(0))
+    }
+
+    /// One more than the highest number of a shard.
+    pub fn shards(&self) -> u16 {
+        self.0
+            .iter()
+            .map(|shard| shard.0)
+            .max()
+            .map_or(0, |last| last.saturating_add(1))
     }
 
     /// The slots of a shard.
@@ -130,6 +153,8 @@ pub struct Limits {
     pub executed_keep: Duration,
     /// Rows read at once when a queue or store is drained.
     pub drain_rows: usize,
+    /// Of pubsub nodes.
+    pub pubsub: pubsub::Limits,
 }
 
 impl Default for Limits {
@@ -154,6 +179,7 @@ impl Default for Limits {
             asking_timeout: Duration::from_secs(30),
             executed_keep: Duration::from_secs(600),
             drain_rows: 32,
+            pubsub: pubsub::Limits::default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::{Effect, Event, Io, Output, Place, Read, Shard, Turn};
+use super::{Effect, Event, Io, Output, Place, Read, Reader, Shard, Turn};
 use crate::im::stored::{StoredRow, delayed, is_storable, stored_count_key, stored_prefix};
 use crate::jid::BareJid;
 use crate::link::{Origin, SessionId, ToEdge};
@@ -345,7 +345,7 @@ impl Shard {
         };
         let from = drain.read.as_ref().map_or(first, successor);
         io.out.push(Output::Read(Read {
-            session: id,
+            reader: Reader::Session(id),
             ticket,
             prefix,
             from,

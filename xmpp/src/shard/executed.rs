@@ -37,20 +37,20 @@ struct ExecutedFrame {
 }
 
 /// The key of the note.
-pub(super) fn executed_key(account: &BareJid, session: SessionId) -> Key {
-    account_key(Table::Executed, account.as_str(), &session.to_bytes())
+pub(super) fn executed_key(entity: impl AsRef<str>, session: SessionId) -> Key {
+    account_key(Table::Executed, entity.as_ref(), &session.to_bytes())
 }
 
 impl Shard {
-    /// What `account` answered to that frame, if its evaluation wrote something.
+    /// What the entity of that name answered to that frame, if its evaluation wrote something.
     pub(super) fn executed(
         &self,
-        account: &BareJid,
+        entity: impl AsRef<str>,
         session: SessionId,
         frame: u64,
         io: &Io<'_>,
     ) -> Option<Vec<Arc<Stanza>>> {
-        let row = self.executed_row(&executed_key(account, session), io)?;
+        let row = self.executed_row(&executed_key(entity, session), io)?;
         let executed = row.frames.into_iter().find(|executed| executed.frame == frame)?;
         let replies = executed
             .replies
@@ -64,14 +64,14 @@ impl Shard {
     pub(super) fn note_executed(
         &mut self,
         turn: &mut Turn,
-        account: &BareJid,
+        entity: impl AsRef<str>,
         session: SessionId,
         frame: u64,
         settled: u64,
         replies: &[Arc<Stanza>],
         io: &mut Io<'_>,
     ) {
-        let key = executed_key(account, session);
+        let key = executed_key(entity, session);
         let at = self.stamp(io);
         let row = self.executed_row(&key, io);
         if row.is_none() {

@@ -22,6 +22,8 @@ enum Route {
     Host,
     /// An account of this cluster.
     Account(BareJid),
+    /// A pubsub service of this cluster.
+    Pubsub,
     /// Another domain.
     Remote,
 }
@@ -82,6 +84,7 @@ impl Shard {
                 Some(verb) => self.subscription_sent(place, frame, repeat, verb, &account, &stanza, io),
                 None => self.send(place, frame, repeat, &account, stanza, io),
             },
+            Route::Pubsub => self.service_sent(place, frame, repeat, stanza, io),
             Route::Remote => self.bounce(place, frame, &stanza, StanzaError::remote_server_not_found(), io),
         }
     }
@@ -95,7 +98,10 @@ impl Shard {
             };
         };
         if !self.config.serves(to.domain()) {
-            return Route::Remote;
+            return match self.config.is_pubsub_service(to) {
+                true => Route::Pubsub,
+                false => Route::Remote,
+            };
         }
         if to.local().is_none() {
             return Route::Host;
@@ -244,6 +250,9 @@ impl Shard {
 
     /// The recipient's side has taken responsibility for a frame of one of our sessions.
     pub(super) fn answered(&mut self, session: SessionId, frame: u64, replies: Vec<Arc<Stanza>>, io: &mut Io<'_>) {
+        let Some(replies) = self.gathered(session, frame, replies) else {
+            return;
+        };
         let Some(place) = self.sessions.find(session) else {
             return;
         };
@@ -267,7 +276,7 @@ impl Shard {
     }
 
     /// A frame is done, perhaps with a reply.
-    fn settle(&mut self, place: Place, frame: u64, reply: Option<Stanza>, io: &mut Io<'_>) {
+    pub(super) fn settle(&mut self, place: Place, frame: u64, reply: Option<Stanza>, io: &mut Io<'_>) {
         let Some(session) = self.sessions.get(place) else {
             return;
         };

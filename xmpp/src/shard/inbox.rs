@@ -19,6 +19,9 @@ impl Shard {
     pub(super) fn forwarded(&mut self, from: ShardId, forward: Forward, io: &mut Io<'_>) {
         let receipt = Self::receipt(from, &forward);
         let Some(to) = forward.stanza.to.clone() else { return };
+        if self.config.is_pubsub_service(&to) {
+            return self.service_forwarded(receipt, forward, io);
+        }
         let account = to.to_bare();
         let mut turn = Turn::of(&account);
         if forward.repeat

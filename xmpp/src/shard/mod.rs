@@ -32,6 +32,7 @@ mod negotiation;
 mod peers;
 mod pipeline;
 mod presence;
+mod pubsub;
 mod registration;
 mod restore;
 mod sessions;
@@ -45,7 +46,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use accounts::{Account, Administer, Administered, Existing, Imported, Listed, accounts_of};
-pub use config::{Config, Limits, ShardMap};
+pub use config::{Config, FEATURE_LEVEL, Limits, ShardMap};
 pub use pipeline::BatchNo;
 pub use restore::{Phase, Restore, place_of};
 
@@ -56,8 +57,9 @@ use crate::rows::{Batch, Key, Overlay, Rows, RowsError, Timestamp, Value};
 use attach::CatchingUp;
 use peers::Peers;
 use pipeline::Pipeline;
+use pubsub::Pubsub;
 use sessions::{Place, Sessions};
-use turn::{Effect, Teller, Turn};
+use turn::{Effect, Entity, Teller, Turn};
 
 /// What a step of a shard may use, and where its outputs go.
 pub struct Io<'a> {
@@ -131,12 +133,21 @@ pub enum Output {
     Count(Event),
 }
 
-/// A page of rows a session wants.
+/// Who wants a page of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reader {
+    /// A session that is drained.
+    Session(SessionId),
+    /// A notification, for its followers.
+    Notifying,
+}
+
+/// A page of rows somebody wants.
 #[derive(Clone, Debug)]
 pub struct Read {
-    /// Whose.
-    pub session: SessionId,
-    /// Which of that session's reads: the answer carries it.
+    /// Who.
+    pub reader: Reader,
+    /// Which of its reads: the answer carries it.
     pub ticket: u64,
     /// What their keys begin with.
     pub prefix: Key,
@@ -211,12 +222,16 @@ pub struct Shard {
     restoring: bool,
     /// Sessions whose accepted prefix grew since the last [`Shard::flush`].
     accepted: BTreeSet<Place>,
+    /// What pubsub has under way.
+    pubsub: Pubsub,
+    /// The cluster's feature level: what is written and said that older programs do not know.
+    feature_level: u32,
 }
 
 impl Shard {
     /// A shard that does nothing until it is told to [`Self::lead`].
     pub fn new(id: ShardId, config: Arc<Config>) -> Self {
-        let alone = config.alone;
+        let (alone, feature_level) = (config.alone, config.feature_level);
         Self {
             id,
             config,
@@ -235,6 +250,8 @@ impl Shard {
             sessions_bound: 0,
             peers: Peers::default(),
             accepted: BTreeSet::new(),
+            pubsub: Pubsub::default(),
+            feature_level,
         }
     }
 
@@ -261,6 +278,11 @@ impl Shard {
     /// There are other cluster nodes from now on, or there are none ([`Config::alone`]).
     pub fn set_alone(&mut self, alone: bool) {
         self.alone = alone;
+    }
+
+    /// The cluster's feature level, which only grows.
+    pub fn set_feature_level(&mut self, level: u32) {
+        self.feature_level = self.feature_level.max(level);
     }
 
     /// What is going on.
@@ -439,8 +461,10 @@ impl Shard {
                     self.has_told(teller, io);
                 }
             }
-            ToPeer::Durable { number, stanza } => self.durable_arrives(peer, number, stanza, io),
+            ToPeer::Durable { number, effect } => self.durable_arrives(peer, number, effect, io),
             ToPeer::Done { number } => self.peers.done(peer, number),
+            ToPeer::Ask(ask) => self.ask_arrives(peer, &ask, io),
+            ToPeer::Stands { number, standing } => self.stands(number, standing, io),
         }
     }
 
@@ -453,9 +477,13 @@ impl Shard {
     }
 
     /// Answers [`Output::Read`].
-    pub fn page(&mut self, session: SessionId, ticket: u64, rows: Vec<(Key, Value)>, io: &mut Io<'_>) {
-        if self.is_leading() {
-            self.drained(session, ticket, rows, io);
+    pub fn page(&mut self, reader: Reader, ticket: u64, rows: Vec<(Key, Value)>, io: &mut Io<'_>) {
+        if !self.is_leading() {
+            return;
+        }
+        match reader {
+            Reader::Session(session) => self.drained(session, ticket, rows, io),
+            Reader::Notifying => self.followers_read(ticket, rows, io),
         }
     }
 
@@ -491,6 +519,7 @@ impl Shard {
                 self.forget_done_effects(io);
                 self.forget_executed(io);
                 self.sessions.forget_given(io.elapsed);
+                self.tick_pubsub(io);
             }
         }
     }
@@ -540,13 +569,13 @@ impl Shard {
             for write in &writes {
                 self.overlay.write(upcoming.0, write);
             }
-            let no = self.pipeline.evaluated(entity.as_ref());
+            let no = self.pipeline.evaluated(entity.as_ref().map(Entity::name));
             io.out.push(Output::Propose {
                 no,
                 batch: Batch { at, writes },
             });
         }
-        let after = self.pipeline.waits_for(entity.as_ref());
+        let after = self.pipeline.waits_for(entity.as_ref().map(Entity::name));
         for effect in effects {
             if self.pipeline.is_committed(after) {
                 self.ready.push_back(effect);
@@ -594,7 +623,15 @@ impl Shard {
                 self.to_peer(receipt.shard, message, io);
             }
             Effect::Done(session, frame) => self.frame_done(session, frame),
-            Effect::Durable { number, stanza } => self.durable_arrives(self.id, number, stanza, io),
+            Effect::Durable { number, effect } => self.durable_arrives(self.id, number, effect, io),
+            Effect::Notify(address, stamp) => self.begin_notifying(address, stamp, io),
+            Effect::Ask(to, ask) if to == self.id => self.ask_arrives(to, &ask, io),
+            Effect::Ask(to, ask) => self.ask(to, ask, io),
+            Effect::Stands(to, number, standing) if to == self.id => self.stands(number, standing, io),
+            Effect::Stands(to, number, standing) => {
+                let message = ToPeer::Stands { number, standing };
+                self.to_peer(to, message, io);
+            }
             Effect::BringStored(session) => self.bring_stored(session, io),
             Effect::RowWaits(session) => self.row_waits(session, io),
             Effect::Read(session) => self.read(session, io),
@@ -611,5 +648,6 @@ impl Shard {
         self.telling.clear();
         self.late_farewells.clear();
         self.accepted.clear();
+        self.pubsub = Pubsub::default();
     }
 }

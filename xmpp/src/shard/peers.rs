@@ -14,7 +14,7 @@ use prost::Message;
 use super::{Effect, Event, Io, Output, Shard, Teller, Turn};
 use crate::im::delivery::Disposition;
 use crate::im::subscription::Verb;
-use crate::link::{Forward, SessionId, ShardId, Tell, Term, ToPeer};
+use crate::link::{Ask, Durable, Forward, SessionId, ShardId, Tell, Term, ToPeer};
 use crate::rows::{Key, Rows, Table, shard_key};
 use crate::stanza::{Kind, Stanza, StanzaError};
 
@@ -59,6 +59,7 @@ impl Pending {
 enum Ephemeral {
     Forward(Forward),
     Tell(Tell, Option<Teller>),
+    Ask(Ask),
 }
 
 impl Ephemeral {
@@ -70,6 +71,7 @@ impl Ephemeral {
                 ..forward.clone()
             }),
             Self::Tell(tell, _) => ToPeer::Tell(tell.clone()),
+            Self::Ask(ask) => ToPeer::Ask(ask.clone()),
         }
     }
 }
@@ -109,7 +111,17 @@ impl Peers {
         let place = peer.forwards.iter().position(is_it)?;
         match peer.forwards.remove(place)?.what {
             Ephemeral::Tell(_, teller) => teller,
-            Ephemeral::Forward(_) => None,
+            Ephemeral::Forward(_) | Ephemeral::Ask(_) => None,
+        }
+    }
+
+    /// A question has been answered.
+    pub(super) fn answered(&mut self, number: u64) {
+        let is_it = |pending: &Pending| matches!(&pending.what, Ephemeral::Ask(ask) if ask.number == number);
+        for peer in self.0.values_mut() {
+            if let Some(place) = peer.forwards.iter().position(is_it) {
+                peer.forwards.remove(place);
+            }
         }
     }
 
@@ -189,6 +201,19 @@ impl Shard {
         }
     }
 
+    /// A question for an account of another shard.
+    pub(super) fn ask(&mut self, to: ShardId, ask: Ask, io: &mut Io<'_>) {
+        let peer = self.peers.0.entry(to).or_default();
+        let message = peer.leads.then(|| ToPeer::Ask(ask.clone()));
+        peer.forwards.push_back(Pending {
+            what: Ephemeral::Ask(ask),
+            since: io.elapsed,
+        });
+        if let Some(message) = message {
+            self.to_peer(to, message, io);
+        }
+    }
+
     /// Another shard has a leader that has caught up: everything it has not answered is sent again.
     pub(super) fn send_again(&mut self, to: ShardId, io: &mut Io<'_>) {
         let peer = self.peers.0.entry(to).or_default();
@@ -236,6 +261,11 @@ impl Shard {
                     }
                     continue;
                 }
+                // Its sender's shard gives the request up at the same time.
+                Ephemeral::Ask(ask) => {
+                    self.pubsub.forget_parked(ask.number);
+                    continue;
+                }
             };
             let error = forward.stanza.error(&StanzaError::recipient_unavailable());
             self.answered(
@@ -256,22 +286,28 @@ impl Shard {
             return;
         }
         let to = self.config.shard_of(account.as_str());
+        let row = stanza.encode();
+        self.owe(turn, to, Durable::Stanza(stanza), row, io);
+    }
+
+    /// Has another shard do something exactly once, in order; `row` is what the outbox keeps of it.
+    pub(super) fn owe(&mut self, turn: &mut Turn, to: ShardId, effect: Durable, row: Bytes, io: &mut Io<'_>) {
         let last_key = self.outbox_last_key(to);
         let last = self.peers.0.get(&to).and_then(|peer| peer.outbox_last);
         let number = last.unwrap_or_else(|| self.last_number(&last_key, io)) + 1;
         self.peers.0.entry(to).or_default().outbox_last = Some(number);
         turn.put(last_key, &LastRow { number });
         turn.writes
-            .push(crate::rows::Write::Put(self.outbox_key(to, number), stanza.encode()));
+            .push(crate::rows::Write::Put(self.outbox_key(to, number), row));
         turn.effects.push(if to == self.id {
-            Effect::Durable { number, stanza }
+            Effect::Durable { number, effect }
         } else {
-            Effect::Peer(to, ToPeer::Durable { number, stanza })
+            Effect::Peer(to, ToPeer::Durable { number, effect })
         });
     }
 
     /// A durable effect of another shard, or of this one.
-    pub(super) fn durable_arrives(&mut self, from: ShardId, number: u64, stanza: Arc<Stanza>, io: &mut Io<'_>) {
+    pub(super) fn durable_arrives(&mut self, from: ShardId, number: u64, effect: Durable, io: &mut Io<'_>) {
         let key = self.inbox_last_key(from);
         let last = self.last_number(&key, io);
         if number > last + 1 {
@@ -279,11 +315,22 @@ impl Shard {
             return;
         }
         if number == last + 1 {
-            let Some(to) = stanza.to.clone() else { return };
-            let mut turn = Turn::of(&to.to_bare());
-            turn.put(key, &LastRow { number });
-            self.route_durable(&mut turn, &to, stanza, io);
-            self.finish(turn, io);
+            let note = |turn: &mut Turn| turn.put(key, &LastRow { number });
+            match effect {
+                Durable::Stanza(stanza) => {
+                    let Some(to) = stanza.to.clone() else { return };
+                    let mut turn = Turn::of(&to.to_bare());
+                    note(&mut turn);
+                    self.route_durable(&mut turn, &to, stanza, io);
+                    self.finish(turn, io);
+                }
+                Durable::Pubsub(effect) => {
+                    let mut turn = Turn::of_node(effect.address());
+                    note(&mut turn);
+                    self.pubsub_arrives(&mut turn, &effect, io);
+                    self.finish(turn, io);
+                }
+            }
         }
         // The shard's own turn waits for everything in flight, the note of this effect included.
         let mut turn = Turn::of_shard();
@@ -295,11 +342,18 @@ impl Shard {
         self.finish(turn, io);
     }
 
-    /// Subscription stanzas, and errors for the resource that sent a message or request that came back.
+    /// Subscription stanzas, errors for the resource that sent a message or request that came back, and messages of pubsub nodes.
     fn route_durable(&mut self, turn: &mut Turn, to: &crate::jid::Jid, stanza: Arc<Stanza>, io: &mut Io<'_>) {
         let account = to.to_bare();
         if let Some(verb) = Verb::of(stanza.kind) {
             return self.subscription_arrives(turn, &account, verb, &stanza, io);
+        }
+        if stanza
+            .from
+            .as_ref()
+            .is_some_and(|from| self.config.is_pubsub_service(from))
+        {
+            return self.node_says(turn, to, &stanza, io);
         }
         let place = match stanza.kind {
             Kind::Message(kind) => match self.dispose(kind, to, &account, io) {
@@ -356,14 +410,13 @@ impl Shard {
 
     fn send_outbox_row(&mut self, to: ShardId, key: &Key, value: &Bytes, io: &mut Io<'_>) {
         let number = key.last_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number));
-        let Ok(stanza) = Stanza::decode(value.clone()) else {
+        let Some(effect) = self.effect_in_row(value, io) else {
             return tracing::error!(number, "a durable effect cannot be read");
         };
-        let stanza = Arc::new(stanza);
         if to == self.id {
-            self.durable_arrives(to, number, stanza, io);
+            self.durable_arrives(to, number, effect, io);
         } else {
-            self.to_peer(to, ToPeer::Durable { number, stanza }, io);
+            self.to_peer(to, ToPeer::Durable { number, effect }, io);
         }
     }
 
@@ -400,6 +453,17 @@ impl Shard {
         if !turn.writes.is_empty() {
             self.finish(turn, io);
         }
+    }
+
+    /// The first rows of each shard's outbox, and whether there may be more; `None` when they cannot be read.
+    pub(super) fn outbox_pages(&self, io: &Io<'_>) -> Option<Vec<(Vec<Bytes>, bool)>> {
+        let page = |shard: u16| {
+            let prefix = shard_key(Table::Outbox, self.id.0, &shard.to_be_bytes());
+            let rows = self.overlay.over(io.rows).scan(&prefix, &prefix, OUTBOX_ROWS).ok()?;
+            let full = rows.len() == OUTBOX_ROWS;
+            Some((rows.into_iter().map(|(_, row)| row).collect(), full))
+        };
+        (0..self.config.map.shards()).map(page).collect()
     }
 
     fn last_number(&self, key: &Key, io: &Io<'_>) -> u64 {

@@ -6,8 +6,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::jid::BareJid;
-
 /// The number of a batch in the current term, from 1. Zero is "none".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchNo(pub u64);
@@ -18,8 +16,8 @@ pub(super) struct Pipeline<E> {
     evaluated: BatchNo,
     committed: BatchNo,
     held: BTreeMap<BatchNo, Vec<E>>,
-    /// The newest batch of each entity that has one in flight.
-    busy: HashMap<BareJid, BatchNo>,
+    /// The newest batch of each entity that has one in flight, by its name: an account's bare JID, or a pubsub node's address.
+    busy: HashMap<Box<str>, BatchNo>,
 }
 
 impl<E> Pipeline<E> {
@@ -38,22 +36,22 @@ impl<E> Pipeline<E> {
     }
 
     /// Takes the upcoming number for a batch of `entity`; `None` is the shard itself.
-    pub(super) fn evaluated(&mut self, entity: Option<&BareJid>) -> BatchNo {
+    pub(super) fn evaluated(&mut self, entity: Option<&str>) -> BatchNo {
         self.evaluated = self.upcoming();
         if let Some(entity) = entity {
-            self.busy.insert(entity.clone(), self.evaluated);
+            self.busy.insert(entity.into(), self.evaluated);
         }
         self.evaluated
     }
 
     /// The upcoming batch, which is several entities' or the shard's own, changes this one, too.
-    pub(super) fn will_write(&mut self, entity: &BareJid) {
+    pub(super) fn will_write(&mut self, entity: &str) {
         let upcoming = self.upcoming();
-        self.busy.insert(entity.clone(), upcoming);
+        self.busy.insert(entity.into(), upcoming);
     }
 
     /// The batch that effects of `entity` must wait for; zero when there is none. The shard itself waits for everything.
-    pub(super) fn waits_for(&self, entity: Option<&BareJid>) -> BatchNo {
+    pub(super) fn waits_for(&self, entity: Option<&str>) -> BatchNo {
         match entity {
             None => self.evaluated,
             Some(_) if self.busy.is_empty() => BatchNo(0),
@@ -85,20 +83,16 @@ impl<E> Pipeline<E> {
 mod tests {
     use super::*;
 
-    fn entity(name: &str) -> BareJid {
-        BareJid::new(Some(name), "example.org").expect("a valid address")
-    }
-
     #[test]
     fn an_effect_waits_for_every_earlier_batch_of_its_entity() {
-        let (juliet, romeo) = (entity("juliet"), entity("romeo"));
+        let (juliet, romeo) = ("juliet@example.org", "romeo@example.org");
         let mut pipeline = Pipeline::new();
-        let first = pipeline.evaluated(Some(&juliet));
-        let second = pipeline.evaluated(Some(&romeo));
+        let first = pipeline.evaluated(Some(juliet));
+        let second = pipeline.evaluated(Some(romeo));
         pipeline.hold(first, "juliet's reply");
         pipeline.hold(second, "romeo's reply");
         pipeline.hold(
-            pipeline.waits_for(Some(&juliet)),
+            pipeline.waits_for(Some(juliet)),
             "juliet's next reply, which wrote nothing",
         );
 
@@ -106,17 +100,17 @@ mod tests {
             pipeline.committed(first),
             ["juliet's reply", "juliet's next reply, which wrote nothing"]
         );
-        assert_eq!(pipeline.waits_for(Some(&juliet)), BatchNo(0));
-        assert_eq!(pipeline.waits_for(Some(&romeo)), second);
+        assert_eq!(pipeline.waits_for(Some(juliet)), BatchNo(0));
+        assert_eq!(pipeline.waits_for(Some(romeo)), second);
         assert_eq!(pipeline.committed(second), ["romeo's reply"]);
     }
 
     #[test]
     fn a_commit_of_several_batches_releases_in_order() {
-        let juliet = entity("juliet");
+        let juliet = "juliet@example.org";
         let mut pipeline = Pipeline::new();
         for reply in 1..=3 {
-            let batch = pipeline.evaluated(Some(&juliet));
+            let batch = pipeline.evaluated(Some(juliet));
             pipeline.hold(batch, reply);
         }
         assert_eq!(pipeline.committed(BatchNo(2)), [1, 2]);

@@ -71,6 +71,7 @@ impl Shard {
         if initial {
             self.meet_the_others(&mut turn, &account, place, io);
             self.deliver_requests(&mut turn, place, &contacts, io);
+            self.subscriber_available(&mut turn, place, io);
         }
         self.finish(turn, io);
         if takes && (!was_taking || repeat) {
@@ -94,6 +95,10 @@ impl Shard {
         let was_available = session.presence.take().is_some();
         session.priority = None;
         let account = session.full.bare();
+        self.subscriber_unavailable(turn, place, io);
+        let Some(session) = self.sessions.get(place) else {
+            return false;
+        };
         let directed = session
             .memory
             .as_ref()

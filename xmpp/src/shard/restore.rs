@@ -14,10 +14,11 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::accounts::AccountRow;
+use super::pubsub::{RestoredNodes, is_pubsub};
 use super::{Administered, Effect, Io, Shard, ShardMap, Turn};
 use crate::im::stored::{StoredCountRow, StoredRow, is_storable, stored_count_key, stored_key};
 use crate::jid::{self, BareJid};
-use crate::link::ShardId;
+use crate::link::{Durable, ShardId};
 use crate::rows::{Key, Rows, RowsError, SHARD_SLOTS, Table, Timestamp, Value, Write, shard_key};
 use crate::session::QueueRow;
 use crate::stanza::Stanza;
@@ -135,6 +136,13 @@ pub fn place_of(key: &[u8], value: &Value, map: &ShardMap) -> Result<Option<(Pha
                 Table::Contact,
                 Table::Roster,
                 Table::Blocked,
+                Table::PubsubNode,
+                Table::PubsubState,
+                Table::PubsubAffiliation,
+                Table::PubsubSubscription,
+                Table::PubsubLease,
+                Table::PubsubItem,
+                Table::PubsubItemOrder,
             ]) =>
             {
                 here(Phase::Belongings)
@@ -144,6 +152,10 @@ pub fn place_of(key: &[u8], value: &Value, map: &ShardMap) -> Result<Option<(Pha
         };
     }
     if is(&[Table::Outbox]) {
+        if Durable::pubsub_in(value).is_some() {
+            // Followers are made anew, and who was to be notified of what is not known any more.
+            return Ok(None);
+        }
         let stanza = Stanza::decode(value.clone()).map_err(|_| unknown())?;
         // Those of one sender stay in order.
         let Some(from) = stanza.from.as_ref().map(|from| from.to_bare()) else {
@@ -151,7 +163,22 @@ pub fn place_of(key: &[u8], value: &Value, map: &ShardMap) -> Result<Option<(Pha
         };
         return Ok(Some((Phase::Effects, map.shard_of(jid::slot(from.as_str())))));
     }
-    if is(&[Table::OutboxLast, Table::InboxLast, Table::Deadline, Table::Restored]) {
+    let stay_behind = [
+        Table::OutboxLast,
+        Table::InboxLast,
+        Table::Deadline,
+        Table::Restored,
+        Table::PubsubNodeOfShard,
+        Table::PubsubNodeCount,
+        Table::PubsubNodeOfEntity,
+        Table::PubsubDeadline,
+        Table::PubsubLeftover,
+        Table::PubsubFollower,
+        Table::PubsubNotifying,
+        Table::PubsubEvent,
+        Table::PubsubFollowed,
+    ];
+    if is(&stay_behind) {
         return Ok(None);
     }
     Err(unknown())
@@ -243,11 +270,13 @@ impl Shard {
         }
         let mut seen = HashSet::new();
         let mut stored = BTreeMap::new();
+        let mut nodes = RestoredNodes::default();
         for (key, value) in rows {
             if !matches!(place_of(key, value, &self.config.map), Ok(Some(place)) if place == (phase, self.id)) {
                 return Ok(Administered::NotRows);
             }
             let came = match phase {
+                Phase::Belongings if is_pubsub(key) => self.restore_pubsub(turn, &mut nodes, key, value, io)?,
                 Phase::Belongings => self.restore_belonging(turn, &mut stored, &mut seen, key, value, io)?,
                 Phase::Accounts => self.restore_account(turn, key, value, io)?,
                 Phase::Effects => self.restore_effect(turn, value, io),
@@ -257,6 +286,7 @@ impl Shard {
                 return Ok(Administered::NotRows);
             }
         }
+        nodes.keep(turn);
         for (account, messages) in stored {
             let key = stored_count_key(&account);
             let row = self.overlay.over(io.rows).row(&key)?;
@@ -331,7 +361,7 @@ impl Shard {
         };
         if self.account(&account, io)?.is_none() {
             self.clock = self.clock.max(row.version);
-            self.pipeline.will_write(&account);
+            self.pipeline.will_write(account.as_str());
             turn.put(key.clone(), &row);
         }
         Ok(Some(()))

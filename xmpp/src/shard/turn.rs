@@ -3,16 +3,34 @@
 use std::sync::Arc;
 
 use crate::jid::BareJid;
-use crate::link::{EdgeId, Forward, SessionId, ShardId, Tell, ToEdge, ToPeer};
+use crate::link::{Ask, Durable, EdgeId, Forward, SessionId, ShardId, Tell, ToEdge, ToPeer};
 use crate::rows::{Key, Value, Write};
 use crate::session::Receipt;
 use crate::stanza::Stanza;
+use crate::xep::pubsub::{NodeAddress, Standing};
+
+/// Who evaluates.
+#[derive(Clone, Debug)]
+pub(super) enum Entity {
+    Account(BareJid),
+    Node(NodeAddress),
+}
+
+impl Entity {
+    /// Its name: no two entities have one.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Account(account) => account.as_str(),
+            Self::Node(address) => address.entity(),
+        }
+    }
+}
 
 /// The writes and effects of one evaluation. Writes become one batch; effects wait for it, or for the entity's last one.
 #[derive(Debug)]
 pub(super) struct Turn {
     /// Who evaluates; `None` for the shard itself.
-    pub(super) entity: Option<BareJid>,
+    pub(super) entity: Option<Entity>,
     pub(super) writes: Vec<Write>,
     pub(super) effects: Vec<Effect>,
 }
@@ -41,8 +59,14 @@ pub(super) enum Effect {
     Answer(Receipt, Vec<Arc<Stanza>>),
     /// A frame of a session of this shard is done.
     Done(SessionId, u64),
-    /// A durable effect for an account of this very shard.
-    Durable { number: u64, stanza: Arc<Stanza> },
+    /// A durable effect for this very shard.
+    Durable { number: u64, effect: Durable },
+    /// Subscribers of a pubsub node are notified: the row of this stamp is committed.
+    Notify(NodeAddress, u64),
+    /// An account is asked what it thinks of who asks a pubsub node.
+    Ask(ShardId, Ask),
+    /// A shard answers such a question.
+    Stands(ShardId, u64, Standing),
     /// What the account had stored is committed, and shall be brought to this session.
     BringStored(SessionId),
     /// A row of a session's queue is committed.
@@ -56,9 +80,16 @@ pub(super) enum Effect {
 impl Turn {
     pub(super) fn of(entity: &BareJid) -> Self {
         Self {
-            entity: Some(entity.clone()),
+            entity: Some(Entity::Account(entity.clone())),
             writes: Vec::new(),
             effects: Vec::new(),
+        }
+    }
+
+    pub(super) fn of_node(address: &NodeAddress) -> Self {
+        Self {
+            entity: Some(Entity::Node(address.clone())),
+            ..Self::of_shard()
         }
     }
 

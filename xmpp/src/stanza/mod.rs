@@ -158,6 +158,12 @@ impl Stanza {
         Some(Self::new(kind, [&error.to_element()]).answering(self))
     }
 
+    /// As [`error`](Self::error), with an element that says what it is about (RFC 6120 §8.3.1).
+    pub fn error_about(&self, content: &Element, error: &StanzaError) -> Option<Self> {
+        let answer = self.error(error)?;
+        Some(Self::new(answer.kind, [content, &error.to_element()]).answering(self))
+    }
+
     fn answering(mut self, request: &Self) -> Self {
         self.to = request.from.clone();
         self.from = request.to.clone();

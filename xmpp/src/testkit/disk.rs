@@ -37,4 +37,11 @@ impl Rows for Disk {
             .take(limit);
         Ok(rows.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
+
+    fn scan_back(&self, prefix: &[u8], before: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, RowsError> {
+        let range = Key::copy_from_slice(prefix)..Key::copy_from_slice(before.max(prefix));
+        let rows = self.0.range(range).rev();
+        let rows = rows.filter(|(key, _)| key.starts_with(prefix)).take(limit);
+        Ok(rows.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
 }

@@ -227,6 +227,12 @@ impl Lone {
         self.disk.keys().filter(own).cloned().collect()
     }
 
+    /// The keys of all rows of the shard itself.
+    pub fn rows_of_shard(&self) -> Vec<Key> {
+        let slot = crate::rows::SHARD_SLOTS.to_be_bytes();
+        self.disk.keys().filter(|key| key.starts_with(&slot)).cloned().collect()
+    }
+
     fn run(&mut self) {
         loop {
             if let Some((term, message)) = self.to_shard.pop_front() {
@@ -242,7 +248,7 @@ impl Lone {
                 self.feed(conn);
             } else if let Some(read) = self.reads.pop_front() {
                 let rows = self.disk.scan(&read.prefix, &read.from, read.limit).expect("readable");
-                self.with_shard(|shard, io| shard.page(read.session, read.ticket, rows, io));
+                self.with_shard(|shard, io| shard.page(read.reader, read.ticket, rows, io));
             } else if !self.held && !self.proposed.is_empty() {
                 while let Some((no, batch)) = self.proposed.pop_front() {
                     self.disk.apply(&batch);

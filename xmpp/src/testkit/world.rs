@@ -397,7 +397,7 @@ impl World {
                         .disk
                         .scan(&read.prefix, &read.from, read.limit)
                         .expect("readable");
-                    self.with_shard(shard, |shard, io| shard.page(read.session, read.ticket, rows, io));
+                    self.with_shard(shard, |shard, io| shard.page(read.reader, read.ticket, rows, io));
                 }
             }
             Event::Elect(shard) => self.elect(shard),

@@ -6,10 +6,14 @@
 pub mod blocking;
 pub mod carbons;
 pub mod csi;
+pub mod data_forms;
+pub(crate) mod date_time;
 pub mod disco;
 pub mod ping;
 pub mod private_xml;
+pub mod pubsub;
 pub mod registration;
+pub mod rsm;
 pub mod sm;
 pub mod version;
 
@@ -32,6 +36,6 @@ pub static FEATURES: &[&dyn Feature] = &[
 
 /// What the broker speaks, for disco, the README and the DOAP file: stream-level extensions first, then [`FEATURES`].
 pub fn specs() -> impl Iterator<Item = &'static Spec> {
-    let streams = [&sm::SPEC, &csi::SPEC].into_iter().chain(stream::SPECS);
+    let streams = [&sm::SPEC, &csi::SPEC, &pubsub::SPEC].into_iter().chain(stream::SPECS);
     streams.chain(FEATURES.iter().map(|feature| feature.spec()))
 }

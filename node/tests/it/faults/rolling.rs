@@ -3,7 +3,7 @@
 use crate::fleet::{CORES, EDGES, Fleet, SHARDS, until};
 
 /// A build with debug assertions says of itself what this names.
-const NEXT: [&str; 2] = ["env", "NEXT_HERONRY_FEATURE_LEVEL=2"];
+const NEXT: [&str; 2] = ["env", "NEXT_HERONRY_FEATURE_LEVEL=3"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_node_is_upgraded_and_only_the_devices_of_an_edge_reconnect() {
@@ -28,10 +28,10 @@ async fn every_node_is_upgraded_and_only_the_devices_of_an_edge_reconnect() {
         load.catches_up().await;
         eprintln!("edge {edge} upgraded: the longest wait was {:?}", load.longest());
     }
-    assert_eq!(fleet.status()["feature_level"], 1, "nobody has asked for more");
+    assert_eq!(fleet.status()["feature_level"], 2, "nobody has asked for more");
     let raised = fleet.run(&["cluster", "upgrade"]).stdout;
-    assert!(raised.ends_with("at feature level 1, and is at 2 now\n"), "{raised}");
-    until("it is known", || fleet.status()["feature_level"] == 2);
+    assert!(raised.ends_with("at feature level 2, and is at 3 now\n"), "{raised}");
+    until("it is known", || fleet.status()["feature_level"] == 3);
     load.goes_on(10).await;
     let (seen, _) = load.judge().await;
     // Half of the devices were at the first, and all at the other when its turn came.
@@ -44,6 +44,6 @@ fn upgrade(fleet: &mut Fleet, node: usize) {
     fleet.nodes[node].place.through = NEXT.map(str::to_owned).to_vec();
     fleet.restart(node);
     until("it says that it knows more", || {
-        fleet.member(node)["feature_level"] == 2
+        fleet.member(node)["feature_level"] == 3
     });
 }

@@ -18,6 +18,10 @@ impl Rows for Empty {
     fn scan(&self, _: &[u8], _: &[u8], _: usize) -> Result<Vec<(Key, Value)>, RowsError> {
         Ok(Vec::new())
     }
+
+    fn scan_back(&self, _: &[u8], _: &[u8], _: usize) -> Result<Vec<(Key, Value)>, RowsError> {
+        Ok(Vec::new())
+    }
 }
 
 /// DESIGN §4.8.

@@ -4,6 +4,7 @@ mod anonymous;
 mod clock;
 mod location;
 mod patience;
+mod pubsub;
 mod registration;
 mod restore;
 mod strangers;

@@ -35,6 +35,13 @@ impl Rows for Disk {
         let rows = rows.take(limit);
         Ok(rows.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
+
+    fn scan_back(&self, prefix: &[u8], before: &[u8], limit: usize) -> Result<Vec<(Key, Value)>, RowsError> {
+        let rows = self.0.iter().rev();
+        let rows = rows.filter(|(key, _)| key.starts_with(prefix) && &key[..] < before);
+        let rows = rows.take(limit);
+        Ok(rows.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
 }
 
 /// A shard that leads; what it proposes is committed at once.

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::feature::{Context, Feature, Payload, Spec, Target};
+use crate::jid::Jid;
 use crate::sasl::is_anonymous;
 use crate::stanza::{IqType, Kind, Stanza, StanzaError};
 use crate::xml::Element;
@@ -55,15 +56,20 @@ impl Feature for Disco {
             return Err(StanzaError::item_not_found());
         }
         Ok(Some(if query.ns() == NS_ITEMS {
-            items(node)
+            items(context, target, request, node)
         } else {
             info(context, target, node)
         }))
     }
 }
 
-fn items(node: Option<&str>) -> Element {
-    with_node(Element::new("query", NS_ITEMS), node)
+/// §4: of a domain, its pubsub service.
+fn items(context: &Context<'_>, target: Target, request: &Stanza, node: Option<&str>) -> Element {
+    let query = with_node(Element::new("query", NS_ITEMS), node);
+    let domain = request.to.as_ref().filter(|_| target == Target::Host).map(Jid::domain);
+    let services = context.config.pubsub_services.iter();
+    let of_domain = services.filter(|service| domain.is_some() && service.split_once('.').map(|(_, of)| of) == domain);
+    query.with_children(of_domain.map(|service| Element::new("item", NS_ITEMS).with_attr("jid", &**service)))
 }
 
 fn info(context: &Context<'_>, target: Target, node: Option<&str>) -> Element {
