@@ -181,7 +181,7 @@ async fn a_backup_of_one_node_is_restored_into_another_and_only_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_of_three_nodes_under_load_is_restored_into_one_and_into_three() {
+async fn a_backup_of_three_nodes_under_load_is_restored_into_one_of_five_shards_and_into_three() {
     let (olds, brokers) = cluster(3, &[]);
     spread(&olds);
     populate(&olds[0]).await;
@@ -218,7 +218,7 @@ async fn a_backup_of_three_nodes_under_load_is_restored_into_one_and_into_three(
 
     for nodes in [1, 3] {
         let (news, _brokers) = if nodes == 1 {
-            let place = Place::new();
+            let place = Place::new().with(&["--set=limits.group.shards=5"]);
             let broker = place.start();
             (vec![place], vec![broker])
         } else {
