@@ -202,85 +202,79 @@ fn rows_of_one_shard_are_not_seen_in_another() {
     );
 }
 
+/// Slots whose neighbours in the order of keys are one apart, and those at both ends.
+const SCANNED: [u16; 6] = [0, 1, 2, 0x00ff, 0x0100, 0xffff];
+
+/// Writes the same keys into each of them.
+fn fill_slots(store: &dyn Store) {
+    let keys = ["", "a", "aa", "ab", "b", "\u{ff}"];
+    let writes = SCANNED.iter().flat_map(|slot| keys.map(|key| put(*slot, key, key)));
+    store.apply(A, &[batch(writes)], text("1")).unwrap();
+}
+
 #[test]
 fn a_scan_gives_keys_with_the_prefix_in_order_from_a_place_on() {
-    on_both(
-        |store| {
-            let keys = ["", "a", "aa", "ab", "b", "\u{ff}"];
-            let slots = [0, 1, 2, 0x00ff, 0x0100, 0xffff];
-            let writes = slots.iter().flat_map(|slot| keys.map(|key| put(*slot, key, key)));
-            store.apply(A, &[batch(writes)], text("1")).unwrap();
-        },
-        |store| {
-            let scan = |prefix: &[u8], from: &[u8], limit| {
-                let rows = store.rows(A).scan(prefix, from, limit).unwrap();
-                rows.into_iter()
-                    .map(|(key, value)| (key, String::from_utf8(value.to_vec()).unwrap()))
-                    .collect::<Vec<_>>()
-            };
-            let values = |rows: Vec<(_, String)>| rows.into_iter().map(|(_, value)| value).collect::<Vec<_>>();
-            for slot in [0u16, 1, 2, 0x00ff, 0x0100, 0xffff] {
-                let prefix = slot.to_be_bytes();
-                let all = scan(&prefix, &[], 100);
-                assert!(all.iter().all(|(key, value)| *key == row_key(slot, value)));
-                assert_eq!(values(all), ["", "a", "aa", "ab", "b", "\u{ff}"], "slot {slot}");
-                assert_eq!(values(scan(&row_key(slot, "a"), &[], 100)), ["a", "aa", "ab"]);
-                assert_eq!(values(scan(&row_key(slot, "a"), &row_key(slot, "aa\0"), 100)), ["ab"]);
-                assert_eq!(values(scan(&row_key(slot, "a"), &row_key(slot, "b"), 100)), [""; 0]);
-                assert_eq!(values(scan(&prefix, &row_key(slot, "ab"), 2)), ["ab", "b"]);
-                assert_eq!(values(scan(&prefix, &row_key(slot, "ab"), 0)), [""; 0]);
-            }
-            assert_eq!(values(scan(&[0, 3], &[], 100)), [""; 0]);
-            assert_eq!(values(scan(&[0, 1], &[0, 2], 100)), [""; 0]);
-            assert!(store.rows(A).scan(&[0], &[], 1).is_err(), "a prefix without a slot");
-        },
-    );
+    on_both(fill_slots, |store| {
+        let scan = |prefix: &[u8], from: &[u8], limit| {
+            let rows = store.rows(A).scan(prefix, from, limit).unwrap();
+            rows.into_iter()
+                .map(|(key, value)| (key, String::from_utf8(value.to_vec()).unwrap()))
+                .collect::<Vec<_>>()
+        };
+        let values = |rows: Vec<(_, String)>| rows.into_iter().map(|(_, value)| value).collect::<Vec<_>>();
+        for slot in SCANNED {
+            let prefix = slot.to_be_bytes();
+            let all = scan(&prefix, &[], 100);
+            assert!(all.iter().all(|(key, value)| *key == row_key(slot, value)));
+            assert_eq!(values(all), ["", "a", "aa", "ab", "b", "\u{ff}"], "slot {slot}");
+            assert_eq!(values(scan(&row_key(slot, "a"), &[], 100)), ["a", "aa", "ab"]);
+            assert_eq!(values(scan(&row_key(slot, "a"), &row_key(slot, "aa\0"), 100)), ["ab"]);
+            assert_eq!(values(scan(&row_key(slot, "a"), &row_key(slot, "b"), 100)), [""; 0]);
+            assert_eq!(values(scan(&prefix, &row_key(slot, "ab"), 2)), ["ab", "b"]);
+            assert_eq!(values(scan(&prefix, &row_key(slot, "ab"), 0)), [""; 0]);
+        }
+        assert_eq!(values(scan(&[0, 3], &[], 100)), [""; 0]);
+        assert_eq!(values(scan(&[0, 1], &[0, 2], 100)), [""; 0]);
+        assert!(store.rows(A).scan(&[0], &[], 1).is_err(), "a prefix without a slot");
+    });
 }
 
 #[test]
 fn a_scan_backwards_gives_keys_with_the_prefix_from_the_last_before_a_place_on() {
-    on_both(
-        |store| {
-            let keys = ["", "a", "aa", "ab", "b", "\u{ff}"];
-            let slots = [0, 1, 2, 0x00ff, 0x0100, 0xffff];
-            let writes = slots.iter().flat_map(|slot| keys.map(|key| put(*slot, key, key)));
-            store.apply(A, &[batch(writes)], text("1")).unwrap();
-        },
-        |store| {
-            let back = |prefix: &[u8], before: &[u8], limit| {
-                let rows = store.rows(A).scan_back(prefix, before, limit).unwrap();
-                rows.into_iter()
-                    .map(|(_, value)| String::from_utf8(value.to_vec()).unwrap())
-                    .collect::<Vec<_>>()
-            };
-            for slot in [0u16, 1, 2, 0x00ff, 0x0100, 0xffff] {
-                let prefix = slot.to_be_bytes();
-                let end = [&prefix[..], &[0xff; 4]].concat();
-                assert_eq!(
-                    back(&prefix, &end, 100),
-                    ["\u{ff}", "b", "ab", "aa", "a", ""],
-                    "slot {slot}"
-                );
-                assert_eq!(back(&prefix, &end, 2), ["\u{ff}", "b"]);
-                assert_eq!(back(&prefix, &end, 0), [""; 0]);
-                assert_eq!(back(&prefix, &row_key(slot, "ab"), 100), ["aa", "a", ""]);
-                assert_eq!(back(&row_key(slot, "a"), &row_key(slot, "ab"), 100), ["aa", "a"]);
-                assert_eq!(back(&row_key(slot, "a"), &row_key(slot, "ab\0"), 1), ["ab"]);
-                assert_eq!(
-                    back(&row_key(slot, "a"), &row_key(slot, "\u{ff}"), 100),
-                    ["ab", "aa", "a"],
-                    "a place behind them"
-                );
-                assert_eq!(back(&row_key(slot, "a"), &row_key(slot, "a"), 100), [""; 0]);
-            }
-            assert_eq!(back(&[0, 3], &[0, 4], 100), [""; 0]);
-            assert_eq!(back(&[0, 1], &[0, 1], 100), [""; 0]);
-            assert!(
-                store.rows(A).scan_back(&[0], &[1], 1).is_err(),
-                "a prefix without a slot"
+    on_both(fill_slots, |store| {
+        let back = |prefix: &[u8], before: &[u8], limit| {
+            let rows = store.rows(A).scan_back(prefix, before, limit).unwrap();
+            rows.into_iter()
+                .map(|(_, value)| String::from_utf8(value.to_vec()).unwrap())
+                .collect::<Vec<_>>()
+        };
+        for slot in SCANNED {
+            let prefix = slot.to_be_bytes();
+            let end = [&prefix[..], &[0xff; 4]].concat();
+            assert_eq!(
+                back(&prefix, &end, 100),
+                ["\u{ff}", "b", "ab", "aa", "a", ""],
+                "slot {slot}"
             );
-        },
-    );
+            assert_eq!(back(&prefix, &end, 2), ["\u{ff}", "b"]);
+            assert_eq!(back(&prefix, &end, 0), [""; 0]);
+            assert_eq!(back(&prefix, &row_key(slot, "ab"), 100), ["aa", "a", ""]);
+            assert_eq!(back(&row_key(slot, "a"), &row_key(slot, "ab"), 100), ["aa", "a"]);
+            assert_eq!(back(&row_key(slot, "a"), &row_key(slot, "ab\0"), 1), ["ab"]);
+            assert_eq!(
+                back(&row_key(slot, "a"), &row_key(slot, "\u{ff}"), 100),
+                ["ab", "aa", "a"],
+                "a place behind them"
+            );
+            assert_eq!(back(&row_key(slot, "a"), &row_key(slot, "a"), 100), [""; 0]);
+        }
+        assert_eq!(back(&[0, 3], &[0, 4], 100), [""; 0]);
+        assert_eq!(back(&[0, 1], &[0, 1], 100), [""; 0]);
+        assert!(
+            store.rows(A).scan_back(&[0], &[1], 1).is_err(),
+            "a prefix without a slot"
+        );
+    });
 }
 
 #[test]
